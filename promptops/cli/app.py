@@ -1,0 +1,33 @@
+"""The command tree. Command modules import what they need when they run, so that --help stays light."""
+
+import typer
+
+from promptops.cli import compare, evaluate, files, runs
+from promptops.core.version import __version__
+
+app = typer.Typer(name="promptops", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  help="Version, evaluate, gate and ship prompts.")  # fmt: skip
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"promptops {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
+) -> None:
+    """Version, evaluate, gate and ship prompts."""
+
+
+app.command("init")(files.init)
+app.command("lint")(files.lint)
+app.command("list")(files.list_prompts)
+app.command("show")(files.show_prompt)
+app.command("eval")(evaluate.eval_prompts)
+app.command("compare")(compare.compare)
+app.command("view")(runs.view)
+app.add_typer(runs.app, name="runs", help="Stored runs: list, show, export, import, gc.")

@@ -1,0 +1,39 @@
+"""promptops compare."""
+
+from typing import Annotated
+
+import typer
+
+from promptops.core.errors import ExitCode
+
+
+def compare(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="Run id, `latest`, git ref, or exported .jsonl file.")],
+    cand: Annotated[str, typer.Argument(metavar="[CAND]", help="The same; default: the newest run of BASE's prompt.")] = "",
+    name: Annotated[str, typer.Option("--prompt", metavar="NAME", help="Whose runs `latest` and git refs mean.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Say per category whether the candidate run is worse than the base run. Exit 1 when one regressed."""
+    from pathlib import Path
+
+    from promptops.cli.output import emit, emit_json
+    from promptops.evaluation.compare import compare_runs
+    from promptops.evaluation.find_run import find_pair
+    from promptops.project.project import open_project
+    from promptops.project.store import open_store
+    from promptops.report.comparison import comparison_json, render_comparison
+
+    project = open_project(Path.cwd())
+    store = open_store(project.root)
+    try:
+        before, after = find_pair(store, project, base, cand, name)
+        found = compare_runs(store, before, after)
+    finally:
+        store.close()
+    regressed = found.comparison.regressed
+    if as_json:
+        emit_json(comparison_json(found))
+    else:
+        broken = f" --case {regressed[0].broken[0]}" if regressed else ""
+        emit(render_comparison(found, [f"promptops view {after.id}{broken}"]))
+    return ExitCode.GATE if regressed else ExitCode.OK

@@ -1,0 +1,210 @@
+"""promptops runs ... and promptops view: what is in the run store."""
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptops.core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from promptops.project.project import Project
+    from promptops.project.store import Run, Store
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+RunId = Annotated[str, typer.Argument(metavar="[RUN]", help="Run id, `latest`, or exported .jsonl file.")]
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_runs(
+    prompt: Annotated[str, typer.Option(help="Only runs of this prompt.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Newest N.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """Runs, newest first."""
+    from promptops.cli.output import emit, emit_json
+    from promptops.report.runs import render_runs, run_row
+
+    _, store = _open()
+    with closing(store):
+        runs = store.runs(prompt)[:limit]
+    if as_json:
+        emit_json({"runs": [run_row(run) for run in runs]})
+    else:
+        emit(render_runs(runs))
+    return ExitCode.OK
+
+
+@app.command("show")
+def show_run(run: RunId = "latest", as_json: Json = False) -> int:
+    """One run as `eval` printed it, recomputed from its rows."""
+    from promptops.cli.output import emit, emit_json
+    from promptops.evaluation.find_run import find_run
+    from promptops.evaluation.summary import summarize
+    from promptops.report.run import render_run, run_json
+
+    project, store = _open()
+    with closing(store):
+        summary = summarize(store, find_run(store, project, run))
+    if as_json:
+        emit_json(run_json(summary))
+    else:
+        emit(render_run(summary, [f"promptops view {summary.run.id}"]))
+    return ExitCode.OK
+
+
+@app.command("export")
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or `latest`.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write; default: RUN.jsonl.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Write a run to a JSONL file that `import` and `compare` read, here or elsewhere."""
+    from rich.text import Text
+
+    from promptops.cli.output import emit, emit_json
+    from promptops.core.errors import EvaluationError
+    from promptops.evaluation.find_run import find_run
+    from promptops.project.transfer import export_run
+
+    project, store = _open()
+    with closing(store):
+        found = find_run(store, project, run)
+        target = output or Path(f"{found.id}.jsonl")
+        try:
+            lines = export_run(store, found, target)
+        except OSError as error:
+            raise EvaluationError("cannot write the export", where=str(target), why=error.strerror or "") from error
+    if as_json:
+        emit_json({"run": found.id, "file": str(target), "lines": lines})
+    else:
+        emit(Text(f"EXPORTED  {found.id} to {target} ({lines} lines)\nnext: promptops compare {target} CANDIDATE"))
+    return ExitCode.OK
+
+
+@app.command("import")
+def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="An exported run.")], as_json: Json = False) -> int:
+    """Read an exported run into the store."""
+    from rich.text import Text
+
+    from promptops.cli.output import emit, emit_json, note
+    from promptops.project.transfer import import_run
+
+    _, store = _open()
+    with closing(store):
+        run, notices = import_run(store, file)
+    for notice in notices:
+        note(f"note: {notice}")
+    if as_json:
+        emit_json({"run": run.id, "state": run.state, "notices": notices})
+    else:
+        emit(Text(f"IMPORTED  {run.id} ({run.state})\nnext: promptops runs show {run.id}"))
+    return ExitCode.OK
+
+
+@app.command("gc")
+def collect(
+    keep: Annotated[int, typer.Option(min=0, help="Newest runs to keep of each prompt.")] = 20,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Delete old runs, and the answers no kept run needs."""
+    from rich.text import Text
+
+    from promptops.cli.output import confirm, emit, emit_json
+
+    _, store = _open()
+    with closing(store):
+        old = _older(store.runs(), keep)
+        if old:
+            confirm(f"delete {len(old)} runs and their answers?", yes=yes)
+        runs, answers = store.delete_runs(old)
+    if as_json:
+        emit_json({"deleted_runs": runs, "deleted_answers": answers})
+    else:
+        emit(Text(f"DELETED  {runs} runs and {answers} answers"))
+    return ExitCode.OK
+
+
+def view(
+    run: RunId = "latest",
+    case: Annotated[str, typer.Option(help="Show this case: input, expected, answer, checks.")] = "",
+    draw: Annotated[int, typer.Option(min=1, help="Which draw of it.")] = 1,
+    category: Annotated[str, typer.Option(help="Only cases of this category or slice, as `billing` or `lang=ja`.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Passed cases too.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Browse the cases of a run; on a terminal, asks which one to open."""
+    from promptops.cli.output import emit, emit_json
+    from promptops.evaluation.browse import find_case
+    from promptops.evaluation.find_run import find_run
+    from promptops.report.runs import case_json, render_case
+
+    project, store = _open()
+    with closing(store):
+        found = find_run(store, project, run)
+        if case:
+            shown = find_case(store, project, found, case, draw - 1)
+            if as_json:
+                emit_json(case_json(shown))
+            else:
+                emit(render_case(shown))
+            return ExitCode.OK
+        return _view_cases(store, project, found, category, everything=everything, as_json=as_json)
+
+
+def _view_cases(store: "Store", project: "Project", run: "Run", category: str, *, everything: bool, as_json: bool) -> int:
+    from rich.text import Text
+
+    from promptops.cli.output import emit, emit_json
+    from promptops.report.run import why
+    from promptops.report.runs import render_cases
+
+    name, _, value = category.partition("=")
+    kept = [result for result in store.results(run.id)
+            if (everything or result.passed is not True) and (not category or category == result.category or (value and result.tags.get(name) == value))]  # fmt: skip
+    if as_json:
+        emit_json({"run": run.id, "cases": [{"case": item.case_id, "draw": item.draw, "category": item.category, "tags": dict(item.tags),
+                                             "passed": item.passed, "why": why(item)} for item in kept]})  # fmt: skip
+        return ExitCode.OK
+    emit(render_cases(kept))
+    what = "cases" if everything else "cases that did not pass"
+    emit(Text(f"{len(kept)} {what} in run {run.id}\nnext: promptops view {run.id} --case ID"))
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _browse(store, project, run)
+    return ExitCode.OK
+
+
+def _browse(store: "Store", project: "Project", run: "Run") -> None:
+    from promptops.cli.output import emit, note
+    from promptops.core.errors import DataError
+    from promptops.evaluation.browse import find_case
+    from promptops.report.runs import render_case
+
+    while case_id := typer.prompt("case (empty to leave)", default="", show_default=False, err=True).strip():
+        try:
+            emit(render_case(find_case(store, project, run, case_id)))
+        except DataError as error:
+            note(str(error))
+
+
+def _older(runs: "list[Run]", keep: int) -> list[str]:
+    counts: dict[str, int] = {}
+    old: list[str] = []
+    for run in runs:
+        counts[run.header.prompt] = counts.get(run.header.prompt, 0) + 1
+        if counts[run.header.prompt] > keep:
+            old.append(run.id)
+    return old
+
+
+def _open() -> "tuple[Project, Store]":
+    from promptops.project.project import open_project
+    from promptops.project.store import open_store
+
+    project = open_project(Path.cwd())
+    return project, open_store(project.root)
+

@@ -1,0 +1,16 @@
+"""Pure checks: a completion and a case's facts in, a score out. The same checks guard answers online."""
+
+from promptops.core.checks.answers import Contains, Equals, JsonSchemaCheck, Keywords, NotContains, Regex, Similarity
+from promptops.core.checks.base import CaseFacts, Check, Completion, OutputFormat, Score, Unscored
+from promptops.core.checks.forms import Format, Language, Length
+from promptops.core.checks.sources import Citations, Cost, Latency, Python, Sql
+
+CHECKS: dict[str, type[Check]] = {
+    check.kind: check
+    for check in (JsonSchemaCheck, Equals, Contains, NotContains, Keywords, Regex, Length, Format, Language, Citations,
+                  Sql, Similarity, Latency, Cost, Python)
+}  # fmt: skip
+
+__all__ = ["CHECKS", "CaseFacts", "Check", "Citations", "Completion", "Contains", "Cost", "Equals", "Format",
+           "JsonSchemaCheck", "Keywords", "Language", "Latency", "Length", "NotContains", "OutputFormat", "Python",
+           "Regex", "Score", "Similarity", "Sql", "Unscored"]  # fmt: skip

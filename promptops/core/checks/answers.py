@@ -1,0 +1,246 @@
+"""Checks on what the answer says: schema, values, words, patterns."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from promptops.core.checks.base import (
+    CaseFacts,
+    Check,
+    Completion,
+    NoPart,
+    Score,
+    Unscored,
+    brief,
+    expected_at,
+    part_of,
+    text_part,
+)
+from promptops.core.jsontext import Json
+from promptops.core.schema import JsonSchema, pattern_schema
+from promptops.core.text import fold, words
+
+_MAX_SIMILARITY_CHARS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonSchemaCheck(Check):
+    """The answer is JSON that fits the schema of the case's category, else the schema of the prompt."""
+
+    kind: ClassVar[str] = "json_schema"
+    version: ClassVar[int] = 1
+    name: str = "json_schema"
+    default: JsonSchema | None = None
+    by_category: Mapping[str, JsonSchema] = field(default_factory=dict)
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        schema = self.by_category.get(case.category, self.default)
+        if schema is None:
+            return Unscored(check=self.name, reason=f"no schema for category {case.category}")
+        if completion.json_error:
+            return Score(check=self.name, passed=False, reason=completion.json_error)
+        if schema.accepts(completion.value):
+            return Score(check=self.name, passed=True, reason="fits the schema")
+        first = next(schema.violations(completion.value))
+        return Score(check=self.name, passed=False, reason=f"{first.pointer or '/'}: {brief(first.message, 160)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equals(Check):
+    """The part of the answer at `path` equals the expected value at `expected` (default: the same path)."""
+
+    kind: ClassVar[str] = "equals"
+    version: ClassVar[int] = 1
+    name: str
+    path: str = ""
+    expected: str = ""
+    ignore_case: bool = False
+    unordered: bool = False
+    tolerance: float = 0.0
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            wanted = expected_at(case, self.expected or self.path)
+        except KeyError:
+            return None
+        try:
+            got = completion.value if not self.path and completion.format == "json" else part_of(completion, self.path)
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing))
+        passed = self._same(got, wanted)
+        return Score(check=self.name, passed=passed, reason="equal" if passed else f"{brief(got)} is not {brief(wanted)}")
+
+    def _same(self, got: Json, wanted: Json) -> bool:
+        if isinstance(got, bool) or isinstance(wanted, bool):
+            return got is wanted
+        if isinstance(got, int | float) and isinstance(wanted, int | float):
+            return abs(got - wanted) <= self.tolerance
+        if isinstance(got, str) and isinstance(wanted, str):
+            return fold(got) == fold(wanted) if self.ignore_case else got == wanted
+        if isinstance(got, list) and isinstance(wanted, list):
+            return self._same_items(got, wanted)
+        if isinstance(got, dict) and isinstance(wanted, dict):
+            return got.keys() == wanted.keys() and all(self._same(got[key], wanted[key]) for key in got)
+        return got is None and wanted is None
+
+    def _same_items(self, got: list[Json], wanted: list[Json]) -> bool:
+        if len(got) != len(wanted):
+            return False
+        if not self.unordered:
+            return all(self._same(*pair) for pair in zip(got, wanted, strict=True))
+        left = list(wanted)
+        for item in got:
+            match = next((other for other in left if self._same(item, other)), None)
+            if match is None and None not in left:
+                return False
+            left.remove(match)
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contains(Check):
+    """Every one of `values` (or of the expected list) occurs in the answer, to the letter."""
+
+    kind: ClassVar[str] = "contains"
+    version: ClassVar[int] = 1
+    name: str
+    path: str = ""
+    values: Sequence[str] = ()
+    expected: str = ""
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            wanted = _strings(self.values, case, self.expected)
+            text = text_part(completion, self.path)
+        except KeyError:
+            return None
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing))
+        absent = [value for value in wanted if value not in text]
+        reason = f"missing: {brief(', '.join(absent))}" if absent else "all found"
+        return Score(check=self.name, passed=not absent, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotContains(Check):
+    """None of `values` (or of the expected list) occurs in the answer; case, width and blanks do not matter."""
+
+    kind: ClassVar[str] = "not_contains"
+    version: ClassVar[int] = 1
+    name: str
+    path: str = ""
+    values: Sequence[str] = ()
+    expected: str = ""
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            unwanted = _strings(self.values, case, self.expected)
+            text = fold(text_part(completion, self.path))
+        except KeyError:
+            return None
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing))
+        present = [value for value in unwanted if fold(value) in text]
+        reason = f"found: {brief(', '.join(present))}" if present else "none found"
+        return Score(check=self.name, passed=not present, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keywords(Check):
+    """At least `min_share` of the facts occur; a fact is one spelling or a list of accepted spellings."""
+
+    kind: ClassVar[str] = "keywords"
+    version: ClassVar[int] = 1
+    name: str
+    path: str = ""
+    values: Sequence[str | Sequence[str]] = ()
+    expected: str = ""
+    min_share: float = 1.0
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            facts = list(self.values) if not self.expected else expected_at(case, self.expected)
+            text = fold(text_part(completion, self.path))
+        except KeyError:
+            return None
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing), value=0.0)
+        if not isinstance(facts, list) or not facts:
+            return None
+        spellings = [[fact] if isinstance(fact, str) else list(fact) for fact in facts]
+        absent = [accepted[0] for accepted in spellings if not any(fold(word) in text for word in accepted)]
+        share = 1 - len(absent) / len(spellings)
+        reason = f"missing: {brief(', '.join(absent))}" if absent else "all facts found"
+        return Score(check=self.name, passed=share >= self.min_share, reason=reason, value=share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regex(Check):
+    """`pattern` is found in the answer (`negate`: is not). Linear-time engine: no look-around, no back-references."""
+
+    kind: ClassVar[str] = "regex"
+    version: ClassVar[int] = 1
+    name: str
+    pattern: str
+    path: str = ""
+    negate: bool = False
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            text = text_part(completion, self.path)
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing))
+        found = pattern_schema(self.pattern).accepts(text)
+        reason = f"{brief(self.pattern)} {'found' if found else 'not found'}"
+        return Score(check=self.name, passed=found is not self.negate, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Similarity(Check):
+    """The answer is at least `min` (0..1) similar to the expected text.
+
+    `rouge_l`: F1 of the longest common subsequence of words (Lin 2004, ROUGE-L with beta = 1); each character of an
+    unspaced script is a word. `levenshtein`: 1 - edit distance / length of the longer text.
+    """
+
+    kind: ClassVar[str] = "similarity"
+    version: ClassVar[int] = 1
+    name: str
+    expected: str
+    min: float
+    metric: str = "rouge_l"
+    path: str = ""
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            wanted = expected_at(case, self.expected)
+            text = text_part(completion, self.path)
+        except KeyError:
+            return None
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing), value=0.0)
+        if max(len(text), len(str(wanted))) > _MAX_SIMILARITY_CHARS:
+            return Unscored(check=self.name, reason=f"text longer than {_MAX_SIMILARITY_CHARS} characters")
+        value = similarity(fold(text), fold(str(wanted)), metric=self.metric)
+        return Score(check=self.name, passed=value >= self.min, reason=f"{value:.2f} (needs {self.min:.2f})", value=value)
+
+
+def similarity(text: str, other: str, *, metric: str) -> float:
+    """Similarity of two texts in 0..1; two empty texts are equal."""
+    from rapidfuzz.distance import LCSseq, Levenshtein
+
+    if metric == "levenshtein":
+        return float(Levenshtein.normalized_similarity(text, other))
+    left, right = words(text), words(other)
+    if not left or not right:
+        return float(left == right)
+    return 2 * LCSseq.similarity(left, right) / (len(left) + len(right))
+
+
+def _strings(values: Sequence[str], case: CaseFacts, pointer: str) -> list[str]:
+    """Literal values, or the expected list. Raises KeyError when the case states none."""
+    found = list(values) if not pointer else expected_at(case, pointer)
+    strings = [found] if isinstance(found, str) else found
+    if not strings:
+        raise KeyError(pointer)
+    return [str(item) for item in strings]

@@ -1,0 +1,114 @@
+"""What a check sees and what it answers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol
+
+from promptops.core.jsontext import Json, JsonError, at_pointer, parse_json
+from promptops.core.knowledge import Passage
+
+OutputFormat = Literal["text", "json", "markdown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A check's verdict; `value` in 0..1 when the check grades, `reason` quotes no secret and fits a line."""
+
+    check: str
+    passed: bool
+    reason: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unscored:
+    """The check could not run: neither a pass nor a fail."""
+
+    check: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One answer: its text, and its value when the prompt asks for JSON (`json_error` when it is none)."""
+
+    text: str
+    format: OutputFormat = "text"
+    value: Json = None
+    json_error: str = ""
+    latency_s: float = 0.0
+    cost_nanousd: int = 0
+
+    @classmethod
+    def of(cls, text: str, output_format: OutputFormat, *, latency_s: float = 0.0, cost_nanousd: int = 0) -> "Completion":
+        value: Json = None
+        json_error = ""
+        if output_format == "json":
+            try:
+                value = parse_json(text)
+            except JsonError as error:
+                json_error = f"the answer is not JSON: {error}"
+        return cls(text=text, format=output_format, value=value, json_error=json_error,
+                   latency_s=latency_s, cost_nanousd=cost_nanousd)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseFacts:
+    """What the answer is compared with: the case's category, inputs and expected values, and the passages shown."""
+
+    category: str
+    inputs: Mapping[str, Json]
+    expected: Mapping[str, Json] = field(default_factory=dict)
+    passages: Sequence[Passage] = ()
+
+
+class Check(Protocol):
+    """A pure, versioned rule.
+
+    `score` answers None when the check does not apply to the case (the expected value it needs is not given).
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int]
+    name: str
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None: ...
+
+
+class NoPart(Exception):  # noqa: N818 - control flow inside this package, never seen by a user
+    """The part of the answer a check looks at is not there."""
+
+
+_BLANKS = re.compile(r"\s+")
+
+
+def part_of(completion: Completion, path: str) -> Json:
+    """The whole text for path '', else the part of the JSON answer. Raises NoPart with the reason."""
+    if not path:
+        return completion.text
+    if completion.json_error:
+        raise NoPart(completion.json_error)
+    try:
+        return at_pointer(completion.value, path)
+    except KeyError:
+        raise NoPart(f"the answer has no {path}") from None
+
+
+def text_part(completion: Completion, path: str) -> str:
+    """Like `part_of`, for checks that read text. Raises NoPart when the part is not text."""
+    part = part_of(completion, path)
+    if not isinstance(part, str):
+        raise NoPart(f"{path} is not text")
+    return part
+
+
+def expected_at(case: CaseFacts, pointer: str) -> Json:
+    """The expected value at a JSON pointer. Raises KeyError when the case does not state it."""
+    return at_pointer(case.expected, pointer)
+
+
+def brief(value: Json, limit: int = 60) -> str:
+    """A value in a reason: one line, cut."""
+    text = _BLANKS.sub(" ", value if isinstance(value, str) else repr(value))
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,167 @@
+"""Checks against something outside the answer: cited passages, a SQL engine, limits, a user's function."""
+
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from promptops.core.checks.base import (
+    CaseFacts,
+    Check,
+    Completion,
+    NoPart,
+    Score,
+    Unscored,
+    brief,
+    expected_at,
+    part_of,
+    text_part,
+)
+from promptops.core.jsontext import Json
+from promptops.core.money import format_usd
+from promptops.core.text import fold
+
+_MARKER = re.compile(r"\[([A-Za-z0-9._-]+)\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citations(Check):
+    """Every cited id is one of the passages shown, every quote is in its passage, every expected id is cited.
+
+    With `path` the citations are a list of ids or of {id, quote}; without, they are `[id]` marks in the text.
+    """
+
+    kind: ClassVar[str] = "citations"
+    version: ClassVar[int] = 1
+    name: str
+    path: str = ""
+    expected: str = ""
+    required: bool = False
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            cited = self._cited(completion)
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing))
+        try:
+            wanted = [str(item) for item in expected_at(case, self.expected)] if self.expected else []
+        except KeyError:
+            wanted = []
+        fault = self._fault(cited, wanted, {passage.id: passage.text for passage in case.passages})
+        return Score(check=self.name, passed=not fault, reason=fault or f"{len(cited)} citations hold")
+
+    def _cited(self, completion: Completion) -> list[tuple[str, str]]:
+        if not self.path:
+            return [(mark, "") for mark in _MARKER.findall(completion.text)]
+        part = part_of(completion, self.path)
+        if not isinstance(part, list):
+            raise NoPart(f"{self.path} is not a list")
+        return [_citation(item) for item in part]
+
+    def _fault(self, cited: list[tuple[str, str]], wanted: list[str], texts: Mapping[str, str]) -> str:
+        if self.required and not cited:
+            return "nothing is cited"
+        for passage_id, quote in cited:
+            if passage_id not in texts:
+                return f"{brief(passage_id)} is not among the passages shown"
+            if quote and fold(quote) not in fold(texts[passage_id]):
+                return f"the quote is not in {passage_id}: {brief(quote)}"
+        absent = [item for item in wanted if item not in {passage_id for passage_id, _ in cited}]
+        return f"not cited: {', '.join(absent)}" if absent else ""
+
+
+def _citation(item: Json) -> tuple[str, str]:
+    if isinstance(item, dict):
+        return str(item.get("id", "")), str(item.get("quote", ""))
+    return str(item), ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sql(Check):
+    """The answer is exactly one read-only statement in `dialect`; with `ddl`, it also prepares on those tables (SQLite)."""
+
+    kind: ClassVar[str] = "sql"
+    version: ClassVar[int] = 1
+    name: str
+    dialect: str = "sqlite"
+    path: str = ""
+    ddl: str = ""
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        from promptops.core.sql import explain_fault, read_only_fault
+
+        try:
+            statement = text_part(completion, self.path)
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing))
+        fault = read_only_fault(statement, self.dialect)
+        if not fault and self.ddl:
+            try:
+                fault = explain_fault(statement, self.ddl)
+            except sqlite3.Error as error:
+                return Unscored(check=self.name, reason=f"the ddl of the check does not run: {error}")
+        return Score(check=self.name, passed=not fault, reason=fault or "one read-only statement")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency(Check):
+    """The answer took at most `max_s` seconds."""
+
+    kind: ClassVar[str] = "latency"
+    version: ClassVar[int] = 1
+    name: str
+    max_s: float
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        passed = completion.latency_s <= self.max_s
+        return Score(check=self.name, passed=passed, reason=f"{completion.latency_s:.2f} s (allowed {self.max_s:g} s)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost(Check):
+    """The answer cost at most `max_nanousd`."""
+
+    kind: ClassVar[str] = "cost"
+    version: ClassVar[int] = 1
+    name: str
+    max_nanousd: int
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        passed = completion.cost_nanousd <= self.max_nanousd
+        reason = f"{format_usd(completion.cost_nanousd)} (allowed {format_usd(self.max_nanousd)})"
+        return Score(check=self.name, passed=passed, reason=reason)
+
+
+PythonCheck = Callable[..., bool | float | Score | Unscored | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Python(Check):
+    """A function from the entry-point group `promptops.checks`, called as `f(completion, case, **options)`.
+
+    It answers a bool, a value in 0..1 (passed at 0.5), a Score or Unscored. An exception is Unscored.
+    """
+
+    kind: ClassVar[str] = "python"
+    version: ClassVar[int] = 1
+    name: str
+    entry_point: str
+    function: PythonCheck = field(repr=False, compare=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    distribution: str = ""
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            answer = self.function(completion, case, **self.options)
+        except Exception as error:  # noqa: BLE001 - a user's code may raise anything; the case is then unscored
+            return Unscored(check=self.name, reason=f"{self.entry_point} raised {type(error).__name__}")
+        if isinstance(answer, bool):
+            return Score(check=self.name, passed=answer, reason=f"{self.entry_point} says {answer}")
+        if isinstance(answer, int | float):
+            if not 0 <= answer <= 1:
+                return Unscored(check=self.name, reason=f"{self.entry_point} answered {answer!r}, not a value in 0..1")
+            return Score(check=self.name, passed=answer >= 0.5, reason=f"{answer:.2f}", value=float(answer))
+        if answer is None or isinstance(answer, Score | Unscored):
+            return answer
+        return Unscored(check=self.name, reason=f"{self.entry_point} answered {type(answer).__name__}")

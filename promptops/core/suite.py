@@ -1,0 +1,87 @@
+"""Golden cases and the suite that scores them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from promptops.core.checks import CaseFacts, Check
+from promptops.core.jsontext import Json
+from promptops.core.knowledge import Passage
+
+CATEGORY = "category"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One golden example; `digest` covers what decides its score (category, inputs, expected)."""
+
+    id: str
+    category: str
+    inputs: Mapping[str, Json]
+    expected: Mapping[str, Json] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+    line: int = 0
+    digest: str = ""
+
+    def facts(self, passages: tuple[Passage, ...]) -> CaseFacts:
+        return CaseFacts(category=self.category, inputs=self.inputs, expected=self.expected, passages=passages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings:
+    """What verdicts are given for and what is tolerated; rates in 0..1."""
+
+    by: tuple[str, ...] = (CATEGORY,)
+    alpha: float = 0.05
+    tolerance: float = 0.10
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+    min_pass: float | None = None
+    min_pass_by: Mapping[str, float] = field(default_factory=dict)
+
+    def floor(self, name: str, *, is_category: bool) -> float | None:
+        """Lowest accepted pass rate of a category (`billing`) or slice value (`lang=ja`)."""
+        return self.min_pass_by.get(name, self.min_pass if is_category else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """The checks of one prompt's cases. `settings` is what the subject digest covers, as parsed."""
+
+    name: str
+    prompt: str
+    cases_path: str
+    checks: tuple[Check, ...]
+    by_category: Mapping[str, tuple[Check, ...]] = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    rubric: str = ""
+    gate: GateSettings = field(default_factory=GateSettings)
+    settings: Mapping[str, Json] = field(default_factory=dict)
+
+    def checks_for(self, category: str) -> tuple[Check, ...]:
+        return self.by_category.get(category, self.checks)
+
+    def groups_of(self, category: str, tags: Mapping[str, str]) -> tuple[str, ...]:
+        """Names of the rows a case counts in: its category, and `slice=value` for each declared slice it has."""
+        return (category, *(f"{name}={tags[name]}" for name in self.slices if name in tags))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """One question of a rubric; `scale` is pass_fail or 1..5 with anchors."""
+
+    id: str
+    question: str
+    scale: str
+    anchors: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+    hard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rubric:
+    """Criteria for a judge; `document` is what the subject digest covers."""
+
+    name: str
+    criteria: tuple[Criterion, ...]
+    document: Mapping[str, Json] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""From a prompt and its suite to a stored, scored run."""

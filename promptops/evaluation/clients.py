@@ -1,0 +1,91 @@
+"""Which model answers: its identity, and a client for it."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+
+from promptops.core.digest import digest
+from promptops.core.errors import DataError, did_you_mean
+from promptops.core.jsontext import Json
+from promptops.core.prompt import Prompt
+from promptops.core.suite import Case
+from promptops.models.base import Client
+from promptops.models.local import LOCAL_MODELS, LocalClient, LocalModel
+from promptops.models.local.classifier import Classifier
+from promptops.models.local.echo import Echo
+from promptops.models.local.extractive import Extractive
+from promptops.models.local.rules import Rules
+from promptops.models.local.search import Search
+from promptops.project.config import ModelConfig
+
+_VERSIONS = {"rules": Rules.version, "classifier": Classifier.version, "extractive": Extractive.version,
+             "search": Search.version, "echo": Echo.version}  # fmt: skip
+_NEED_A_SECTION = ("rules", "classifier", "search")
+
+
+def identify(model: ModelConfig, prompt: Prompt, golden_digest: str) -> dict[str, Json]:
+    """What decides the answers besides the request; part of the prompt digest and of every answer's key.
+
+    Raises DataError when the prompt does not configure the local model.
+    """
+    if model.provider != "local":
+        return {"provider": model.provider, "model": model.model, "url": model.base_url}
+    name = _local_name(model, prompt)
+    rules = prompt.rules
+    settings: dict[str, Json] = {"text": list(_text(prompt)), "settings": rules.get(name, {})}
+    if name == "classifier":
+        settings |= {"golden": golden_digest, "rules": rules.get("rules", {}), "rules_version": Rules.version}
+    return {"provider": "local", "model": name, "version": _VERSIONS[name], "settings": digest(settings)}
+
+
+def open_client(
+    model: ModelConfig, prompt: Prompt, cases: Callable[[], Iterable[Case]], environment: Mapping[str, str] | None = None
+) -> Client:
+    """A client for `model`; `cases` are what local:classifier learns from.
+
+    Raises DataError when a key is missing or the prompt does not configure the local model.
+    """
+    if model.provider == "local":
+        name = _local_name(model, prompt)
+        return LocalClient(name=name, model=_local_model(name, prompt, cases))
+    from promptops.models.http import HttpClient
+
+    key = ""
+    if model.api_key_env:
+        key = (os.environ if environment is None else environment).get(model.api_key_env, "")
+        if not key:
+            raise DataError(f"no key for model {model.alias!r}", why=f"{model.api_key_env} is not set",
+                            hint=f"set {model.api_key_env}, or try `--model local`")  # fmt: skip
+    return HttpClient(base_url=model.base_url, model=model.model, key=key, price=model.price, timeout_s=model.timeout_s)
+
+
+def _local_name(model: ModelConfig, prompt: Prompt) -> str:
+    name = model.model or str(prompt.rules.get("default", ""))
+    where = f"prompts/{prompt.name}/rules.yaml"
+    if not name:
+        raise DataError(f"prompt {prompt.name} has no local model", where=where,
+                        hint="write that file, or use --model local:echo, or a model of the configuration")  # fmt: skip
+    if name not in LOCAL_MODELS:
+        raise DataError(f"unknown local model {name!r}", hint=did_you_mean(name, LOCAL_MODELS))
+    if name in _NEED_A_SECTION and name not in prompt.rules:
+        raise DataError(f"prompt {prompt.name} does not configure local:{name}", where=where, hint=f"add a section `{name}:`")
+    return name
+
+
+def _text(prompt: Prompt) -> tuple[str, ...]:
+    """The inputs local models read."""
+    return tuple(prompt.rules.get("text", prompt.untrusted or sorted(prompt.input_names)))
+
+
+def _local_model(name: str, prompt: Prompt, cases: Callable[[], Iterable[Case]]) -> LocalModel:
+    rules, text = prompt.rules, _text(prompt)
+    match name:
+        case "rules":
+            return Rules(rules["rules"], text)
+        case "classifier":
+            return Classifier(rules["classifier"], text, Rules(rules.get("rules", {}), text), cases())
+        case "extractive":
+            return Extractive(rules.get("extractive", {}), text)
+        case "search":
+            return Search(rules["search"], text)
+        case _:
+            return Echo()

@@ -1,0 +1,114 @@
+"""Two runs side by side: may they be compared, and what did the change do?"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from promptops.core.errors import DataError, EvaluationError, Problem
+from promptops.evaluation.summary import gate_settings
+from promptops.gate import Comparison, PairedCase, decide_one_draw
+from promptops.project.store import Result, Run, Store
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunComparison:
+    """A baseline run, a candidate run, and the verdicts."""
+
+    baseline: Run
+    candidate: Run
+    comparison: Comparison
+    same_answers: int
+    cost_nanousd: tuple[int, int]
+    """Cost of all answers, baseline and candidate."""
+
+
+@dataclass(slots=True)
+class _CaseScores:
+    result: Result
+    passed: list[bool]
+    answer_keys: set[str]
+
+
+def compare_runs(store: Store, baseline: Run, candidate: Run, *, seed: int = 0) -> RunComparison:
+    """Pair the cases of two complete runs of one prompt over the same golden content and judge every category.
+
+    Raises DataError when they are not comparable (saying what differs), EvaluationError when one lacks results.
+    """
+    _refuse_incomparable(baseline, candidate)
+    before, after = _scores(store, baseline), _scores(store, candidate)
+    _refuse_other_cases(before, after)
+    settings = gate_settings(candidate)
+    pairs = [
+        PairedCase(
+            case_id=case_id, rows=_rows(entry.result, settings.by), group=entry.result.group,
+            baseline=_mean(entry.passed), candidate=_mean(after[case_id].passed),
+        )
+        for case_id, entry in before.items()
+    ]  # fmt: skip
+    return RunComparison(
+        baseline=baseline, candidate=candidate, comparison=decide_one_draw(pairs, settings=settings, seed=seed),
+        same_answers=sum(entry.answer_keys == after[case_id].answer_keys for case_id, entry in before.items()),
+        cost_nanousd=(_cost(store, baseline), _cost(store, candidate)),
+    )  # fmt: skip
+
+
+def _refuse_incomparable(baseline: Run, candidate: Run) -> None:
+    problems: list[Problem] = []
+    pairs = (("prompt", "other prompt", "compare runs of one prompt"),
+             ("rubric_digest", "other rubric content", "evaluate both with one rubric"),
+             ("suite_digest", "other suite (checks, schemas or gate)", "evaluate both with one suite"),
+             ("selection", "other selection of cases", "evaluate both with the same filters"))  # fmt: skip
+    for field, what, hint in pairs:
+        before, after = getattr(baseline.header, field), getattr(candidate.header, field)
+        if before != after:
+            shown = f"{str(before)[:60]} against {str(after)[:60]}"
+            problems.append(Problem(what=f"not comparable: {what}", where=f"{baseline.id} / {candidate.id}", why=shown, hint=hint))
+    if problems:
+        raise DataError(problems=problems)
+    for run in (baseline, candidate):
+        if run.state != "complete":
+            raise EvaluationError(f"run {run.id} is {run.state}", why="a verdict needs every case",
+                                  hint=f"evaluate {run.header.prompt} again")  # fmt: skip
+
+
+def _scores(store: Store, run: Run) -> dict[str, _CaseScores]:
+    found: dict[str, _CaseScores] = {}
+    for result in store.results(run.id):
+        assert result.passed is not None, "a complete run has a score for every draw"
+        entry = found.setdefault(result.case_id, _CaseScores(result, [], set()))
+        entry.passed.append(result.passed)
+        entry.answer_keys.add(result.answer_key)
+    count = sum(len(entry.passed) for entry in found.values())
+    if count != run.header.planned:
+        raise EvaluationError(f"run {run.id} has {count} of {run.header.planned} results", hint=f"evaluate {run.header.prompt} again")
+    return found
+
+
+def _refuse_other_cases(before: dict[str, _CaseScores], after: dict[str, _CaseScores]) -> None:
+    gone, new = before.keys() - after.keys(), after.keys() - before.keys()
+    changed = {case_id for case_id in before.keys() & after.keys() if before[case_id].result.case_digest != after[case_id].result.case_digest}
+    problems = [
+        Problem(what=f"not comparable: {len(ids)} golden cases {word}", why=_some(ids), hint="evaluate both over the same golden cases")
+        for ids, word in ((gone, "are gone"), (new, "are new"), (changed, "have other content"))
+        if ids
+    ]
+    if problems:
+        raise DataError(problems=problems)
+
+
+def _some(ids: Iterable[str]) -> str:
+    names = sorted(ids)
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _rows(result: Result, by: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(result.category if name == "category" else f"{name}={result.tags[name]}" for name in by if name == "category" or name in result.tags)
+
+
+def _mean(passed: list[bool]) -> float:
+    return sum(passed) / len(passed)
+
+
+def _cost(store: Store, run: Run) -> int:
+    return sum(result.cost_nanousd for result in store.results(run.id))

@@ -1,0 +1,79 @@
+"""What a person means by a run: an id, `latest`, an exported file, or a git ref."""
+
+from pathlib import Path
+
+from promptops.core.errors import DataError, EvaluationError
+from promptops.core.names import is_run_id
+from promptops.evaluation.clients import identify
+from promptops.project.config import resolve_model
+from promptops.project.project import Evaluable, Project
+from promptops.project.store import Run, Store
+from promptops.project.transfer import import_run
+
+
+def find_run(store: Store, project: Project, text: str, prompt: str = "") -> Run:
+    """The run `text` stands for; for a git ref, the newest complete run of what `prompt` was in that commit.
+
+    Raises DataError or EvaluationError with what to do.
+    """
+    if is_run_id(text):
+        return store.run(text)
+    if text == "latest":
+        found = store.runs(prompt)
+        if not found:
+            raise DataError("no runs yet", hint="run `promptops eval`")
+        return found[0]
+    if text.endswith(".jsonl"):
+        run, _ = import_run(store, Path(text))
+        return run
+    return _run_at(store, project, text, prompt)
+
+
+def _run_at(store: Store, project: Project, ref: str, prompt: str) -> Run:
+    if not prompt:
+        raise DataError(f"which prompt at {ref!r}?", hint="name the candidate run as well, or use a run id")
+    then = project.at(ref)
+    content = then.load(prompt)
+    for run in store.runs(prompt):
+        if run.state == "complete" and run.header.subject == _subject(project, content, run):
+            return run
+    raise EvaluationError(f"no complete run of {prompt} as it was at {ref}", hint=f"make one with `promptops eval {prompt} --at {ref}`")
+
+
+def _subject(project: Project, content: Evaluable, run: Run) -> str:
+    """The subject of that content with the model of a run; '' when the model is no longer configured."""
+    try:
+        model = resolve_model(project.config, run.header.model)
+        return content.subject(identify(model, content.prompt, content.scan.digest))
+    except DataError:
+        return ""
+
+
+def find_pair(store: Store, project: Project, base: str, candidate: str, prompt: str = "") -> tuple[Run, Run]:
+    """Baseline and candidate run; whichever names its prompt (an id or a file) says what the other may mean.
+
+    Without a candidate it is the newest other run of the same prompt. Raises DataError or EvaluationError.
+    """
+    if candidate and not prompt and not _names_itself(base):
+        after = find_run(store, project, candidate, prompt)
+        return find_run(store, project, base, after.header.prompt), after
+    before = find_run(store, project, base, prompt or _newest_prompt(store, base))
+    prompt = before.header.prompt
+    if candidate:
+        return before, find_run(store, project, candidate, prompt)
+    others = [run for run in store.runs(prompt) if run.id != before.id]
+    if not others:
+        raise DataError(f"only one run of {prompt}", hint=f"make another with `promptops eval {prompt}`")
+    return before, others[0]
+
+
+def _names_itself(text: str) -> bool:
+    return is_run_id(text) or text.endswith(".jsonl")
+
+
+def _newest_prompt(store: Store, base: str) -> str:
+    """For a bare git ref: the prompt that was evaluated last."""
+    if _names_itself(base) or base == "latest":
+        return ""
+    runs = store.runs()
+    return runs[0].header.prompt if runs else ""

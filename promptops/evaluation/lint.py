@@ -1,0 +1,79 @@
+"""Everything wrong with a project's files, found without asking a model."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from promptops.core.errors import DataError, Problem, PromptopsError
+from promptops.evaluation.clients import identify
+from promptops.project.config import resolve_model
+from promptops.project.golden import read_cases
+from promptops.project.project import Evaluable, Project
+from promptops.project.prompts import CANDIDATES, FOLDER
+from promptops.project.rubrics import load_rubric, rubric_names
+
+FEW_CASES = 10
+_DATED = re.compile(r"\d{4}-?\d{2}-?\d{2}|-\d{4}\b|@\w+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LintReport:
+    """`problems` stop an evaluation; `warnings` do not."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    prompts: int
+    cases: int
+
+
+def lint_project(project: Project, names: Iterable[str]) -> LintReport:
+    """Check the named prompts with their candidates, suites and golden rows, every rubric, and the configured models."""
+    problems: list[Problem] = []
+    warnings: list[Problem] = list(_undated_models(project))
+    prompts = cases = 0
+    for name in names:
+        folder = f"{FOLDER}/{name}/{CANDIDATES}"
+        for candidate in ("", *project.tree.names(folder)):
+            try:
+                evaluable = project.load(name, candidate)
+                _try_first_case(project, evaluable)
+            except PromptopsError as error:
+                problems += error.problems
+                continue
+            prompts += 1
+            if not candidate:
+                cases += evaluable.scan.count
+                warnings += _few_cases(evaluable)
+    for rubric in rubric_names(project.tree):
+        try:
+            load_rubric(project.tree, rubric)
+        except PromptopsError as error:
+            problems += error.problems
+    return LintReport(problems=tuple(dict.fromkeys(problems)), warnings=tuple(warnings), prompts=prompts, cases=cases)
+
+
+def _try_first_case(project: Project, evaluable: Evaluable) -> None:
+    """Templates and local models can still fail on values; the first case shows it."""
+    prompt = evaluable.prompt
+    case = next(read_cases(evaluable.tree, evaluable.suite, evaluable.scan))
+    prompt.render(case.inputs, prompt.passages_for(case.inputs))
+    if prompt.model:
+        try:
+            identify(resolve_model(project.config, prompt.model), prompt, evaluable.scan.digest)
+        except DataError as error:
+            raise DataError(problems=[Problem(what=item.what, where=item.where or f"{FOLDER}/{prompt.name}/prompt.md", why=item.why, hint=item.hint)
+                                      for item in error.problems]) from error  # fmt: skip
+
+
+def _undated_models(project: Project) -> Iterable[Problem]:
+    for model in project.config.models.values():
+        if model.provider != "local" and not _DATED.search(model.model):
+            yield Problem(what=f"model {model.alias!r} has no date in {model.model!r}", why="providers change what an undated name means",
+                          hint="name a dated snapshot")  # fmt: skip
+
+
+def _few_cases(evaluable: Evaluable) -> Iterable[Problem]:
+    for category, count in evaluable.scan.categories.items():
+        if count < FEW_CASES:
+            yield Problem(what=f"category {category!r} has {count} cases", where=evaluable.scan.path,
+                          why="a verdict on so few sees only a collapse", hint=f"write at least {FEW_CASES}, better 20, or merge it")  # fmt: skip

@@ -1,0 +1,161 @@
+"""What will be asked: the cases, the model, the price, and the digests a run is known by."""
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from promptops.core.errors import DataError, did_you_mean
+from promptops.core.jsontext import Json
+from promptops.core.suite import Case
+from promptops.core.text import estimate_tokens
+from promptops.core.version import __version__
+from promptops.evaluation.clients import identify, open_client
+from promptops.models.base import Client
+from promptops.project.config import ModelConfig, resolve_model
+from promptops.project.golden import read_cases
+from promptops.project.project import Evaluable, Project
+from promptops.project.store import RunHeader
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which cases, and how often each; empty means all."""
+
+    categories: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    limit: int | None = None
+    repeat: int = 1
+
+    def accepts(self, case: Case) -> bool:
+        return (not self.categories or case.category in self.categories) and all(_has_tag(case, tag) for tag in self.tags)
+
+    def as_dict(self) -> dict[str, Json]:
+        return {"categories": sorted(self.categories), "tags": sorted(self.tags), "limit": self.limit}
+
+
+def _has_tag(case: Case, tag: str) -> bool:
+    name, has_value, value = tag.partition("=")
+    return case.tags.get(name) == value if has_value else name in case.tags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One evaluation, ready to run; nothing has been asked yet."""
+
+    evaluable: Evaluable
+    candidate: str
+    model: ModelConfig
+    identity: Mapping[str, Json]
+    client: Client
+    selection: Selection
+    planned: int
+    commit: str
+    dirty: bool
+
+    def cases(self) -> Iterator[Case]:
+        """The selected cases in file order, as a stream."""
+        return _select(read_cases(self.evaluable.tree, self.evaluable.suite, self.evaluable.scan), self.selection)
+
+    def header(self, now: datetime) -> RunHeader:
+        evaluable = self.evaluable
+        gate = evaluable.suite.gate
+        identity = dict(self.identity)
+        return RunHeader(
+            id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", prompt=evaluable.prompt.name, candidate=self.candidate,
+            model=self.model.alias, model_identity=identity, prompt_digest=evaluable.prompt.digest(identity),
+            golden_digest=evaluable.scan.digest, suite_digest=evaluable.suite_digest, rubric_digest=evaluable.rubric_digest,
+            subject=evaluable.subject(identity), selection=self.selection.as_dict(), slices=evaluable.suite.slices,
+            gate={"by": list(gate.by), "alpha": gate.alpha, "tolerance": gate.tolerance, "tolerances": dict(gate.tolerances),
+                  "min_pass": gate.min_pass, "min_pass_by": dict(gate.min_pass_by)},
+            repeat=self.selection.repeat, commit=self.commit, dirty=self.dirty,
+            started_at=now.isoformat(timespec="seconds"), planned=self.planned, version=__version__,
+        )  # fmt: skip
+
+
+def make_plan(project: Project, name: str, *, model: str, candidate: str = "", selection: Selection, at: str = "") -> Plan:
+    """Read, check and count everything for one evaluation.
+
+    Raises DataError when an input is wrong or no case is selected.
+    """
+    source = project.at(at) if at else project
+    evaluable = source.load(name, candidate)
+    _check_selection(evaluable, selection)
+    config = resolve_model(project.config, model or evaluable.prompt.model or project.config.default_model)
+    identity = identify(config, evaluable.prompt, evaluable.scan.digest)
+    client = open_client(config, evaluable.prompt, lambda: read_cases(evaluable.tree, evaluable.suite, evaluable.scan))
+    count = _count(evaluable, selection)
+    if count == 0:
+        raise DataError("no case is selected", where=evaluable.suite.cases_path, why="the filters match none",
+                        hint="see `promptops show " + name + "` for categories and tags")  # fmt: skip
+    commit, dirty = (project.git.commit(at), False) if at else project.git.state()
+    plan = Plan(evaluable=evaluable, candidate=candidate, model=config, identity=identity, client=client, selection=selection,
+                planned=count * selection.repeat, commit=commit, dirty=dirty)  # fmt: skip
+    _try_rendering(plan)
+    return plan
+
+
+def _check_selection(evaluable: Evaluable, selection: Selection) -> None:
+    known = evaluable.scan.categories
+    for category in selection.categories:
+        if category not in known:
+            raise DataError(f"no case has the category {category[:60]!r}", where=evaluable.suite.cases_path, hint=did_you_mean(category, known))
+
+
+def _count(evaluable: Evaluable, selection: Selection) -> int:
+    if selection.tags:
+        return sum(1 for _ in _select(read_cases(evaluable.tree, evaluable.suite, evaluable.scan), selection))
+    known = evaluable.scan.categories
+    count = sum(known[category] for category in set(selection.categories)) if selection.categories else evaluable.scan.count
+    return count if selection.limit is None else min(count, selection.limit)
+
+
+def _select(cases: Iterator[Case], selection: Selection) -> Iterator[Case]:
+    taken = 0
+    for case in cases:
+        if selection.limit is not None and taken >= selection.limit:
+            return
+        if selection.accepts(case):
+            taken += 1
+            yield case
+
+
+def _try_rendering(plan: Plan) -> None:
+    """Render the first case, so that a template that fails does so before anything is paid."""
+    prompt = plan.evaluable.prompt
+    case = next(plan.cases())
+    prompt.render(case.inputs, prompt.passages_for(case.inputs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a run would cost, from token estimates; `sampled` cases were measured and scaled to `calls`."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_nanousd: int
+    sampled: int
+
+
+def estimate(plan: Plan, sample: int = 500) -> Estimate:
+    """Estimate calls, tokens and cost without asking anything; the output is taken at its limit (400 tokens if none)."""
+    prompt = plan.evaluable.prompt
+    tokens = count = 0
+    for case in plan.cases():
+        if count == sample:
+            break
+        messages = prompt.render(case.inputs, prompt.passages_for(case.inputs))
+        tokens += sum(estimate_tokens(message.content) for message in messages)
+        count += 1
+    limit = prompt.params.get("max_output_tokens", 400)
+    calls = plan.planned
+    input_tokens, output_tokens = round(tokens / count * calls), calls * int(limit)
+    return Estimate(calls=calls, input_tokens=input_tokens, output_tokens=output_tokens, sampled=count,
+                    cost_nanousd=plan.model.price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens))  # fmt: skip

@@ -1,0 +1,145 @@
+"""A run in numbers: one row per category and slice value, and the worst cases. Computed from the stored rows alone."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from promptops.core.suite import GateSettings
+from promptops.gate.stats import Interval, wilson_interval
+from promptops.project.store import Ledger, Result, Run, Store
+
+WORST = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One category, slice value or the total. `passed` of `scored` draws passed; `unscored` ones are neither."""
+
+    name: str
+    scored: int
+    passed: int
+    unscored: int
+    cost_nanousd: int
+    p50_s: float
+    p99_s: float
+    floor: float | None = None
+
+    @property
+    def rate(self) -> float | None:
+        return self.passed / self.scored if self.scored else None
+
+    @property
+    def interval(self) -> Interval | None:
+        return wilson_interval(self.passed, self.scored) if self.scored else None
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the rate misses its floor; without a scored draw it does."""
+        return self.floor is not None and (self.rate is None or self.rate < self.floor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRow:
+    """How often one check passed, failed, and could not run."""
+
+    name: str
+    passed: int
+    failed: int
+    unscored: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """`categories` and `slices` by name; `worst` are failed cases first, lowest value first; `outcomes` count answers not ok."""
+
+    run: Run
+    total: Row
+    categories: tuple[Row, ...]
+    slices: tuple[Row, ...]
+    checks: tuple[CheckRow, ...]
+    outcomes: Mapping[str, int]
+    worst: tuple[Result, ...]
+    ledger: Ledger
+    stored: int
+
+    @property
+    def coverage(self) -> float:
+        """Share of planned draws with a score, 0..1."""
+        return self.total.scored / self.run.header.planned
+
+    @property
+    def missed_floors(self) -> tuple[Row, ...]:
+        return tuple(row for row in (*self.categories, *self.slices) if row.below_floor)
+
+
+@dataclass(slots=True)
+class _Tally:
+    scored: int = 0
+    passed: int = 0
+    unscored: int = 0
+    cost_nanousd: int = 0
+    latencies: "array[float]" = field(default_factory=lambda: array("f"))
+
+    def add(self, result: Result) -> None:
+        self.scored += result.passed is not None
+        self.passed += result.passed is True
+        self.unscored += result.passed is None
+        self.cost_nanousd += result.cost_nanousd
+        self.latencies.append(result.latency_s)
+
+    def row(self, name: str, floor: float | None = None) -> Row:
+        ordered = sorted(self.latencies)
+        return Row(name=name, scored=self.scored, passed=self.passed, unscored=self.unscored, cost_nanousd=self.cost_nanousd,
+                   p50_s=percentile(ordered, 0.50), p99_s=percentile(ordered, 0.99), floor=floor)  # fmt: skip
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    """The nearest-rank percentile of sorted values; 0.0 without values."""
+    if not ordered:
+        return 0.0
+    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
+
+
+def gate_settings(run: Run) -> GateSettings:
+    """The gate a run was made with, from its header."""
+    gate = dict(run.header.gate)
+    return GateSettings(**{**gate, "by": tuple(gate["by"])})
+
+
+def summarize(store: Store, run: Run) -> Summary:
+    """One pass over the results of a run."""
+    total, categories, slices = _Tally(), dict[str, _Tally](), dict[str, _Tally]()
+    checks: dict[str, Counter[bool | None]] = {}
+    outcomes: Counter[str] = Counter()
+    worst: list[Result] = []
+    for result in store.results(run.id):
+        total.add(result)
+        categories.setdefault(result.category, _Tally()).add(result)
+        for name in _slice_names(result, run.header.slices):
+            slices.setdefault(name, _Tally()).add(result)
+        for name, passed, _, _ in result.scores:
+            checks.setdefault(name, Counter())[passed] += 1
+        if result.outcome != "ok":
+            outcomes[result.outcome] += 1
+        if result.passed is not True:
+            worst.append(result)
+            if len(worst) > 50 * WORST:
+                worst = _worst(worst)
+    gate = gate_settings(run)
+    return Summary(
+        run=run, total=total.row("total"), ledger=store.ledger(run.id), outcomes=dict(outcomes), worst=tuple(_worst(worst)),
+        categories=tuple(tally.row(name, gate.floor(name, is_category=True)) for name, tally in sorted(categories.items())),
+        slices=tuple(tally.row(name, gate.floor(name, is_category=False)) for name, tally in sorted(slices.items())),
+        checks=tuple(CheckRow(name=name, passed=counts[True], failed=counts[False], unscored=counts[None])
+                     for name, counts in sorted(checks.items())),
+        stored=total.scored + total.unscored,
+    )  # fmt: skip
+
+
+def _slice_names(result: Result, slices: tuple[str, ...]) -> Iterator[str]:
+    return (f"{name}={result.tags[name]}" for name in slices if name in result.tags)
+
+
+def _worst(results: list[Result]) -> list[Result]:
+    return sorted(results, key=lambda item: (item.passed is None, item.value or 0.0, item.case_id))[:WORST]

@@ -1,0 +1,58 @@
+"""What every model client takes and gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from promptops.core.checks import OutputFormat
+from promptops.core.jsontext import Json
+from promptops.core.knowledge import Passage
+from promptops.core.prompt import Message
+
+Outcome = Literal[
+    "ok", "refused", "filtered", "truncated", "tool_call", "bad_response", "timeout", "rate_limited", "auth",
+    "connection", "too_large",
+]  # fmt: skip
+"""How a call ended. Only `ok` is an answer that is scored; none of the others is ever a wrong answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """One request. Remote models read `messages`; local models read `inputs` and `passages`."""
+
+    messages: tuple[Message, ...]
+    params: Mapping[str, Json] = field(default_factory=dict)
+    output_format: OutputFormat = "text"
+    output_schema: Mapping[str, Json] | None = None
+    inputs: Mapping[str, Json] = field(default_factory=dict)
+    passages: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How a call ended. `detail` explains an outcome other than ok; `model` is what the provider says it ran."""
+
+    outcome: Outcome
+    text: str = ""
+    detail: str = ""
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nanousd: int = 0
+    usage_trusted: bool = True
+    latency_s: float = 0.0
+
+
+class Client(Protocol):
+    """A model that can be asked. Usable from one event loop; `close` when done."""
+
+    @property
+    def paid(self) -> bool:
+        """Whether a call leaves this machine or costs money, so that an intent is recorded before it."""
+        ...
+
+    async def answer(self, request: ModelRequest) -> Answer:
+        """Never raises for what a provider does; every failure is an outcome."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,103 @@
+"""local:classifier: TF-IDF and logistic regression on the golden cases themselves, each case predicted out of fold.
+
+A case is never predicted by a model that saw it, or a case of its group, or another case with the same text: what is
+scored is what the classifier would do on a new text.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from promptops.core.digest import digest
+from promptops.core.errors import DataError
+from promptops.core.jsontext import Json, canonical_json
+from promptops.core.suite import Case
+from promptops.models.base import ModelRequest
+from promptops.models.local import input_text
+from promptops.models.local.rules import Rules
+
+MAX_ROWS = 50_000
+_DEFAULT_FOLDS = 10
+_DEFAULT_REGULARIZATION = 10.0
+
+
+class Classifier:
+    """Predicts each of `fields`; what else the answer needs comes from `rules`."""
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, settings: Mapping[str, Any], text: tuple[str, ...], rules: Rules, cases: Iterable[Case]) -> None:
+        self._text, self._rules = text, rules
+        self._fields: tuple[str, ...] = tuple(settings["fields"])
+        rows = [case for case, _ in zip(cases, range(MAX_ROWS + 1), strict=False)]
+        if len(rows) > MAX_ROWS:
+            raise DataError(f"local:classifier trains on at most {MAX_ROWS} cases", hint="use local:rules")
+        self._predictions = self._cross_validate(
+            rows,
+            folds=settings.get("folds", _DEFAULT_FOLDS),
+            regularization=settings.get("regularization", _DEFAULT_REGULARIZATION),
+            seed=settings.get("seed", 0),
+        )
+
+    def respond(self, request: ModelRequest) -> Json:
+        key = digest(input_text(request, self._text))
+        if key not in self._predictions:
+            raise DataError("local:classifier knows only the golden cases", hint="evaluate the golden cases")
+        return self._rules.values(request, self._predictions[key])
+
+    def _cross_validate(self, rows: list[Case], *, folds: int, regularization: float, seed: int) -> dict[str, dict[str, Json]]:
+        """Out-of-fold predictions by text."""
+        import numpy as np
+        from sklearn.model_selection import GroupKFold
+
+        texts = [input_text(ModelRequest(messages=(), inputs=row.inputs), self._text) for row in rows]
+        groups = _groups(rows, texts)
+        folds = min(folds, len(set(groups)))
+        if folds < 2:
+            raise DataError("local:classifier needs at least two different cases", hint="add golden cases")
+        predicted: dict[str, dict[str, Json]] = {digest(text): {} for text in texts}
+        labels = {name: [canonical_json(row.expected.get(name)).decode() for row in rows] for name in self._fields}
+        splitter = GroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+        for train, test in splitter.split(np.zeros(len(rows)), groups=groups):
+            vectorizer = _vectorizer()
+            seen = vectorizer.fit_transform([texts[index] for index in train])
+            unseen = vectorizer.transform([texts[index] for index in test])
+            for name in self._fields:
+                values = _fit_predict(seen, [labels[name][index] for index in train], unseen, regularization)
+                for index, value in zip(test, values, strict=True):
+                    predicted[digest(texts[index])][name] = _value(value)
+        return predicted
+
+
+def _groups(rows: list[Case], texts: list[str]) -> list[str]:
+    """One label for each set of cases that may not be split between training and test: same group or same text."""
+    first_of_text: dict[str, str] = {}
+    return [row.group or first_of_text.setdefault(text, row.id) for row, text in zip(rows, texts, strict=True)]
+
+
+def _vectorizer() -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import FeatureUnion
+
+    return FeatureUnion([
+        ("words", TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, strip_accents="unicode")),
+        ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=2, sublinear_tf=True, max_features=30_000)),
+    ])  # fmt: skip
+
+
+def _fit_predict(seen: Any, labels: list[str], unseen: Any, regularization: float) -> list[str]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    if len(set(labels)) == 1:
+        return [labels[0]] * unseen.shape[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=regularization, max_iter=60, tol=1e-3, class_weight="balanced")
+        return [str(label) for label in model.fit(seen, labels).predict(unseen)]
+
+
+def _value(label: str) -> Json:
+    from promptops.core.jsontext import parse_json
+
+    return parse_json(label)

@@ -1,0 +1,178 @@
+"""Configuration: [tool.promptops] of pyproject.toml or promptops.toml, below PROMPTOPS_* variables."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from promptops.core.errors import DataError, Problem, RefusedError, did_you_mean
+from promptops.core.money import Price, parse_usd
+from promptops.project.formats import format_problems
+from promptops.project.tree import Tree, decode_text
+
+LOCAL = "local"
+STORE_FOLDER = ".promptops"
+_SECRET_KEY = re.compile(r"(?:api_?key|token|secret|password)$", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"\b(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|xox[abp]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{30,})")
+_VARIABLES = {"PROMPTOPS_DEFAULT_MODEL": "default_model", "PROMPTOPS_CONCURRENCY": "concurrency"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """One model that can be asked; the key itself is read from the environment when a client is made."""
+
+    alias: str
+    provider: Literal["openai", "local"]
+    model: str
+    base_url: str = ""
+    api_key_env: str = ""
+    price: Price = field(default_factory=Price)
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    default_model: str = LOCAL
+    max_case_bytes: int = 1_000_000
+    concurrency: int = 8
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)
+
+
+def find_root(start: Path) -> Path:
+    """The nearest folder at or above `start` that holds a promptops project. Raises DataError when there is none."""
+    for folder in (start, *start.parents):
+        if (folder / "promptops.toml").is_file() or (folder / "prompts").is_dir() or _has_table(folder / "pyproject.toml"):
+            return folder
+    raise DataError("no promptops project here or above", where=str(start.name or start), hint="run `promptops init`")
+
+
+def _has_table(path: Path) -> bool:
+    return path.is_file() and "[tool.promptops" in path.read_text("utf-8", errors="replace")
+
+
+def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a project. Raises DataError with every problem, RefusedError for a secret-reading path."""
+    values, where, text = _read_tables(tree)
+    problems = list(_secrets(values, where, text))
+    problems += format_problems("config", values, lambda path: f"{where}:{_line(text, path)}")
+    if problems:
+        raise DataError(problems=problems)
+    settings = {key: value for key, value in values.items() if key != "models"} | _from_environment(
+        os.environ if environment is None else environment
+    )
+    models: dict[str, ModelConfig] = {}
+    for alias, table in values.get("models", {}).items():
+        problems += _model_problems(table, alias, f"{where}:{_line(text, ('models', alias))}")
+        if not problems:
+            models[alias] = _model(alias, table)
+    config = Config(models=models, **settings) if not problems else Config()
+    name = config.default_model
+    if not problems and not name.startswith(LOCAL) and name not in models:
+        problems.append(Problem(what=f"default_model {name!r} is not a model", where=f"{where}:{_line(text, ('default_model',))}",
+                                hint=did_you_mean(name, [*models, LOCAL])))  # fmt: skip
+    if problems:
+        raise DataError(problems=problems)
+    return config
+
+
+def _read_tables(tree: Tree) -> tuple[dict[str, Any], str, str]:
+    found: list[tuple[dict[str, Any], str, str]] = []
+    for where in ("promptops.toml", "pyproject.toml"):
+        try:
+            text = decode_text(tree.read(where), where)
+        except FileNotFoundError:
+            continue
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            line = re.search(r"line (\d+)", str(error))
+            raise DataError("TOML syntax error", where=f"{where}:{line[1] if line else 1}", why=str(error)) from None
+        if where == "pyproject.toml":
+            tables = tables.get("tool", {}).get("promptops")
+        if tables is not None:
+            found.append((tables, where, text))
+    if len(found) > 1:
+        raise DataError("promptops.toml and [tool.promptops] in pyproject.toml", why="only one of them can be in force",
+                        hint="move everything into one")  # fmt: skip
+    return found[0] if found else ({}, "pyproject.toml", "")
+
+
+def _line(text: str, path: tuple[str | int, ...]) -> int:
+    """Line of a key or table header: tomllib gives no positions, so the last name of the path is looked up in the text."""
+    start = 0
+    for depth in range(1, len(path) + 1):
+        header = re.search(rf"^\[(?:tool\.promptops\.)?{re.escape('.'.join(map(str, path[:depth])))}\]", text, re.MULTILINE)
+        key = re.compile(rf"^\s*{re.escape(str(path[depth - 1]))}\s*[.=]", re.MULTILINE).search(text, start)
+        start = header.start() if header else key.start(0) if key else start
+    return text.count("\n", 0, start) + 1 + (1 if text[start : start + 1] == "\n" else 0)
+
+
+def _secrets(value: Any, where: str, text: str, path: tuple[str, ...] = ()) -> list[Problem]:
+    if isinstance(value, dict):
+        return [problem for key, child in value.items() for problem in _secrets(child, where, text, (*path, key))]
+    if isinstance(value, str) and path and (_SECRET_VALUE.search(value) or _SECRET_KEY.search(path[-1])):
+        return [Problem(what=f"a secret in `{'.'.join(path)}` ({mask(value)})", where=f"{where}:{_line(text, path)}",
+                        hint="put it into an environment variable and name that in `api_key_env`")]  # fmt: skip
+    return []
+
+
+def mask(secret: str) -> str:
+    """A secret as it may be shown: its first three characters."""
+    return secret[:3] + "…" if len(secret) > 8 else "…"
+
+
+def contains_secret(text: str) -> bool:
+    return _SECRET_VALUE.search(text) is not None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for variable, key in _VARIABLES.items():
+        value = environment.get(variable)
+        if not value:
+            continue
+        if key == "concurrency":
+            if not value.isdecimal() or not 1 <= int(value) <= 1024:
+                raise DataError(f"{variable} is {value[:20]!r}", hint="set a number from 1 to 1024")
+            found[key] = int(value)
+        else:
+            found[key] = value
+    return found
+
+
+def _model_problems(table: Mapping[str, Any], alias: str, where: str) -> list[Problem]:
+    problems: list[Problem] = []
+    if alias == LOCAL:
+        problems.append(Problem(what="a model cannot be called `local`", where=where, hint="choose another alias"))
+    url = table.get("base_url", "")
+    if table["provider"] == "openai" and not url:
+        problems.append(Problem(what=f"model {alias!r} has no base_url", where=where, hint="state the root of the API"))
+    if url and not url.startswith(("https://", "http://")):
+        raise RefusedError(f"base_url of model {alias!r} is not http(s)", where=where)
+    if "@" in url.partition("//")[2].partition("/")[0]:
+        problems.append(Problem(what=f"base_url of model {alias!r} holds credentials", where=where, hint="use api_key_env"))
+    return problems
+
+
+def _model(alias: str, table: Mapping[str, Any]) -> ModelConfig:
+    price = Price(
+        input_nanousd_per_mtok=parse_usd(table.get("input_usd_per_mtok", "0")),
+        output_nanousd_per_mtok=parse_usd(table.get("output_usd_per_mtok", "0")),
+    )
+    kept = ("provider", "model", "base_url", "api_key_env", "timeout_s")
+    return ModelConfig(alias=alias, price=price, **{key: table[key] for key in kept if key in table})
+
+
+def resolve_model(config: Config, name: str) -> ModelConfig:
+    """The model an alias, `local` or `local:NAME` stands for. Raises DataError with a suggestion."""
+    if name == LOCAL or name.startswith(LOCAL + ":"):
+        return ModelConfig(alias=name, provider="local", model=name.partition(":")[2])
+    if name in config.models:
+        return config.models[name]
+    for model in config.models.values():
+        if model.model == name:
+            return model
+    raise DataError(f"unknown model {name!r}", hint=did_you_mean(name, [*config.models, LOCAL]))

@@ -1,0 +1,193 @@
+"""golden/<name>.jsonl, read twice as a stream: once to check and digest every row, once to run the cases.
+
+No list of all cases is ever made; the scan keeps about 100 bytes a row for the digest.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from promptops.core.checks import Check
+from promptops.core.digest import digest
+from promptops.core.errors import DataError, Problem, did_you_mean
+from promptops.core.jsontext import Json, JsonError, at_pointer, canonical_json, parse_json
+from promptops.core.prompt import Prompt
+from promptops.core.suite import Case, Suite
+from promptops.project.formats import format_problems, format_schema
+from promptops.project.tree import Tree
+
+MAX_PROBLEMS = 1000
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenScan:
+    """What one pass over the rows found; `digest` is independent of row order and line ends."""
+
+    path: str
+    digest: str
+    count: int
+    categories: Mapping[str, int]
+    slices: Mapping[str, int] = field(default_factory=dict)
+
+
+def scan_golden(tree: Tree, suite: Suite, prompt: Prompt, *, max_case_bytes: int) -> GoldenScan:
+    """Check every row. Raises DataError that lists every bad line (at most 1000), or says that there is no case."""
+    scanner = _Scanner(suite, prompt, max_case_bytes)
+    for number, line in _lines(tree, suite.cases_path):
+        scanner.add(number, line)
+    return scanner.finish()
+
+
+def read_cases(tree: Tree, suite: Suite, expected: GoldenScan) -> Iterator[Case]:
+    """The cases in file order, one at a time; the file must be as scanned. Raises DataError when it changed meanwhile."""
+    hasher: list[bytes] = []
+    for number, line in _lines(tree, suite.cases_path):
+        row = parse_json(line)
+        hasher.append(_record(row, number))
+        yield _case(row, number)
+    if _digest_of(hasher) != expected.digest:
+        raise DataError("the golden file changed during the run", where=suite.cases_path, hint="run again")
+
+
+def _case(row: Mapping[str, Any], number: int) -> Case:
+    inputs, expected = row["inputs"], row.get("expected", {})
+    content = hashlib.sha256(canonical_json([row["category"], inputs, expected])).hexdigest()[:32]
+    return Case(id=row["id"], category=row["category"], inputs=inputs, expected=expected, tags=row.get("tags", {}),
+                group=row.get("group", ""), line=number, digest=content)  # fmt: skip
+
+
+def _lines(tree: Tree, path: str) -> Iterator[tuple[int, bytes]]:
+    try:
+        file = tree.open(path)
+    except FileNotFoundError:
+        raise DataError("file not found", where=path, hint="put the golden cases there, one JSON object a line") from None
+    with file:
+        for number, raw in enumerate(file, 1):
+            line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
+            if line:
+                yield number, line
+
+
+def _record(row: Mapping[str, Json], number: int) -> bytes:
+    """Sorts by id; ends in 32 bytes of content hash and 8 of line number."""
+    return str(row["id"]).encode() + b"\0" + hashlib.sha256(canonical_json(row)).digest() + number.to_bytes(8)
+
+
+def _digest_of(records: list[bytes]) -> str:
+    whole = hashlib.sha256()
+    for record in sorted(records):
+        whole.update(record[:-8])
+    return "sha256:" + whole.hexdigest()
+
+
+class _Scanner:
+    def __init__(self, suite: Suite, prompt: Prompt, max_case_bytes: int) -> None:
+        self.suite, self.prompt, self.max_case_bytes = suite, prompt, max_case_bytes
+        self.where = suite.cases_path
+        self.schema = format_schema("case")
+        self.problems: list[Problem] = []
+        self.more_problems = 0
+        self.records: list[bytes] = []
+        self.categories: Counter[str] = Counter()
+        self.slices: Counter[str] = Counter()
+        self.examples = {digest(dict(example.inputs)) for example in prompt.examples}
+        self.unseen = {pointer: check.name for check in _every_check(suite) for pointer in _pointers(check)}
+
+    def add(self, number: int, line: bytes) -> None:
+        try:
+            row = self._parse(line)
+        except JsonError as error:
+            self._problem(number, "not a valid row", why=str(error))
+            return
+        if not self.schema.accepts(row):
+            for problem in format_problems("case", row, lambda _: f"{self.where}:{number}"):
+                self._add_problem(problem)
+            return
+        self._check_row(number, row)
+        self.records.append(_record(row, number))
+        category, tags = row["category"], row.get("tags", {})
+        self.categories[category] += 1
+        for name in self.suite.slices:
+            if name in tags:
+                self.slices[f"{name}={tags[name]}"] += 1
+        if self.unseen:
+            self._note_expected(row.get("expected", {}))
+
+    def finish(self) -> GoldenScan:
+        self._find_duplicates()
+        if not self.records and not self.problems:
+            self.problems.append(Problem(what="no cases", where=self.where, hint="write at least one golden case"))
+        if not self.problems:
+            for pointer, name in self.unseen.items():
+                self.problems.append(Problem(what=f"check {name!r} never applies", where=f"golden/{self.suite.name}.yaml:1",
+                                             why=f"no case states expected{pointer}", hint="fix the pointer, or remove the check"))  # fmt: skip
+            for category in self.suite.categories:
+                if category not in self.categories:
+                    self.problems.append(Problem(what=f"category {category!r} has no case", where=self.where,
+                                                 hint="add cases, or remove it from the suite"))  # fmt: skip
+        if self.more_problems:
+            self.problems.append(Problem(what=f"and {self.more_problems} more problems", where=self.where))
+        if self.problems:
+            raise DataError(problems=self.problems)
+        return GoldenScan(path=self.where, digest=_digest_of(self.records), count=len(self.records),
+                          categories=dict(sorted(self.categories.items())), slices=dict(sorted(self.slices.items())))  # fmt: skip
+
+    def _parse(self, line: bytes) -> Json:
+        if len(line) > self.max_case_bytes:
+            raise JsonError(f"{len(line)} bytes, more than max_case_bytes = {self.max_case_bytes}")
+        if b"\\u0000" in line:
+            raise JsonError("NUL character")
+        return parse_json(line)
+
+    def _check_row(self, number: int, row: Mapping[str, Any]) -> None:
+        if self.suite.categories and row["category"] not in self.suite.categories:
+            self._problem(number, f"unknown category {row['category']!r}", hint=did_you_mean(row["category"], self.suite.categories))
+        inputs = row["inputs"]
+        if not (inputs.keys() <= self.prompt.input_names and self.prompt.input_schema.accepts(inputs)):
+            for problem in self.prompt.input_problems(inputs):
+                self._problem(number, problem.what, hint=problem.hint)
+        if self.examples and digest(inputs) in self.examples:
+            self._problem(number, f"case {row['id']!r} is also a few-shot example", why="it would test what the prompt was shown",
+                          hint="remove one of them")  # fmt: skip
+
+    def _note_expected(self, expected: Mapping[str, Json]) -> None:
+        for pointer in list(self.unseen):
+            try:
+                at_pointer(expected, pointer)
+            except KeyError:
+                continue
+            del self.unseen[pointer]
+
+    def _find_duplicates(self) -> None:
+        """Adjacent ids after sorting; the records are sorted in place for the digest as well."""
+        self.records.sort()
+        for before, after in zip(self.records, self.records[1:], strict=False):
+            name = after[: after.index(b"\0")]
+            if before.startswith(name + b"\0"):
+                first, second = sorted((int.from_bytes(before[-8:]), int.from_bytes(after[-8:])))
+                self._problem(second, f"duplicate id {name.decode()!r}", why=f"line {first} has it too", hint="give each case its own id")
+
+    def _problem(self, number: int, what: str, *, why: str = "", hint: str = "") -> None:
+        self._add_problem(Problem(what=what, where=f"{self.where}:{number}", why=why, hint=hint))
+
+    def _add_problem(self, problem: Problem) -> None:
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+        else:
+            self.more_problems += 1
+
+
+def _every_check(suite: Suite) -> Iterator[Check]:
+    yield from suite.checks
+    for checks in suite.by_category.values():
+        yield from checks
+
+
+def _pointers(check: Check) -> Iterator[str]:
+    """Expected values a check compares with; it applies only to cases that state them."""
+    pointer = getattr(check, "expected", "") or (getattr(check, "path", "") if check.kind == "equals" else "")
+    if pointer:
+        yield pointer

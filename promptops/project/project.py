@@ -1,0 +1,87 @@
+"""A project: where it is, how it is configured, and its prompts with their suites."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptops.core.digest import digest
+from promptops.core.errors import DataError, did_you_mean
+from promptops.core.jsontext import Json
+from promptops.core.names import is_name
+from promptops.core.prompt import Prompt
+from promptops.core.suite import Rubric, Suite
+from promptops.project.config import Config, find_root, load_config
+from promptops.project.git import Git, GitTree
+from promptops.project.golden import GoldenScan, scan_golden
+from promptops.project.prompts import CANDIDATES, FOLDER, load_prompt, prompt_names
+from promptops.project.rubrics import load_rubric
+from promptops.project.suites import load_suite
+from promptops.project.tree import OverlayTree, Tree, WorkTree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluable:
+    """A prompt with everything its evaluation is decided by."""
+
+    prompt: Prompt
+    suite: Suite
+    scan: GoldenScan
+    rubric: Rubric | None
+    tree: Tree
+
+    @property
+    def suite_digest(self) -> str:
+        return digest(dict(self.suite.settings))
+
+    @property
+    def rubric_digest(self) -> str:
+        return digest(dict(self.rubric.document)) if self.rubric else ""
+
+    def subject(self, model: Mapping[str, Json]) -> str:
+        """What evidence is bound to: prompt, golden rows, suite with its gate, rubric (DESIGN section 3)."""
+        parts = [self.prompt.digest(model), self.scan.digest, self.suite_digest, self.rubric_digest]
+        return digest(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    root: Path
+    tree: Tree
+    config: Config
+
+    @property
+    def git(self) -> Git:
+        return Git(self.root)
+
+    def names(self) -> list[str]:
+        return prompt_names(self.tree)
+
+    def at(self, ref: str) -> "Project":
+        """The project as it was in a commit. Raises DataError or EvaluationError for a ref that cannot be used."""
+        return Project(root=self.root, tree=GitTree(self.git, self.git.commit(ref)), config=self.config)
+
+    def prompt_tree(self, name: str, candidate: str = "") -> Tree:
+        """Where a prompt is read from: with a candidate, the files of its folder hide those of the prompt."""
+        if not candidate:
+            return self.tree
+        folder = f"{FOLDER}/{name}/{CANDIDATES}"
+        known = self.tree.names(folder)
+        if not is_name(candidate) or candidate not in known:
+            raise DataError(f"prompt {name} has no candidate {candidate[:60]!r}", where=folder, hint=did_you_mean(candidate, known))
+        return OverlayTree(base=self.tree, under=f"{FOLDER}/{name}", over=f"{folder}/{candidate}")
+
+    def load(self, name: str, candidate: str = "") -> Evaluable:
+        """Read and check a prompt, its suite, every golden row and its rubric. Raises DataError with all problems of a file."""
+        tree = self.prompt_tree(name, candidate)
+        prompt = load_prompt(tree, name)
+        suite = load_suite(tree, name, prompt)
+        rubric = load_rubric(tree, suite.rubric, wanted_by=f"golden/{name}.yaml") if suite.rubric else None
+        scan = scan_golden(tree, suite, prompt, max_case_bytes=self.config.max_case_bytes)
+        return Evaluable(prompt=prompt, suite=suite, scan=scan, rubric=rubric, tree=tree)
+
+
+def open_project(start: Path) -> Project:
+    """The project around a folder. Raises DataError when there is none or its configuration is wrong."""
+    root = find_root(start.resolve())
+    tree = WorkTree(root)
+    return Project(root=root, tree=tree, config=load_config(tree))

@@ -1,0 +1,363 @@
+"""The run store: one SQLite file in `.promptops/`, readable while a run writes to it.
+
+`answers` are kept by the digest of the whole request and the draw, so an unchanged case costs nothing in the next run.
+`attempts` is the ledger: a row before a paid call, its outcome after it. Totals are always computed from rows.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from promptops.core.errors import ConflictError, DataError, EvaluationError, RefusedError
+from promptops.core.jsontext import Json, canonical_json, parse_json
+from promptops.core.names import is_run_id
+from promptops.project.config import STORE_FOLDER
+from promptops.project.formats import FORMATS, format_text
+
+VERSION = 1
+FILE = "store.sqlite3"
+RunState = Literal["running", "complete", "incomplete", "interrupted"]
+_SCHEMA = """
+create table runs (
+    id text primary key, prompt text not null, prompt_digest text not null, golden_digest text not null, subject text not null,
+    state text not null, started_at text not null, finished_at text not null, planned integer not null, header text not null
+) strict;
+create table answers (
+    key text primary key, outcome text not null, text text not null, detail text not null, model text not null,
+    input_tokens integer not null, output_tokens integer not null, usage_trusted integer not null,
+    cost_nanousd integer not null, latency_s real not null, created_at text not null
+) strict;
+create table attempts (
+    id integer primary key, run_id text not null references runs(id) on delete cascade, key text not null,
+    started_at text not null, outcome text not null default 'intent', cost_nanousd integer not null default 0
+) strict;
+create table results (
+    run_id text not null references runs(id) on delete cascade, case_id text not null, draw integer not null,
+    category text not null, tags text not null, grouped text not null, line integer not null, case_digest text not null,
+    answer_key text not null, outcome text not null, passed integer, value real, latency_s real not null,
+    cost_nanousd integer not null, scores text not null, primary key (run_id, case_id, draw)
+) strict, without rowid;
+create index attempts_run on attempts(run_id);
+create index runs_started on runs(started_at);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHeader:
+    """What a run was: everything needed to say what it may be compared with."""
+
+    id: str
+    prompt: str
+    candidate: str
+    model: str
+    model_identity: Mapping[str, Json]
+    prompt_digest: str
+    golden_digest: str
+    suite_digest: str
+    rubric_digest: str
+    subject: str
+    gate: Mapping[str, Json]
+    selection: Mapping[str, Json]
+    slices: tuple[str, ...]
+    repeat: int
+    commit: str
+    dirty: bool
+    started_at: str
+    planned: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as stored: its header, its state, and when it ended."""
+
+    header: RunHeader
+    state: RunState
+    finished_at: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.header.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One draw of one case; `passed` is None when it could not be scored, `scores` are (check, passed, reason, value)."""
+
+    case_id: str
+    draw: int
+    category: str
+    tags: Mapping[str, str]
+    group: str
+    line: int
+    case_digest: str
+    answer_key: str
+    outcome: str
+    passed: bool | None
+    value: float | None
+    latency_s: float
+    cost_nanousd: int
+    scores: tuple[tuple[str, bool | None, str, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAnswer:
+    key: str
+    outcome: str
+    text: str
+    detail: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    usage_trusted: bool
+    cost_nanousd: int
+    latency_s: float
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """What a run really paid: every attempt counts, those without a known outcome as well."""
+
+    attempts: int
+    paid_nanousd: int
+    unknown: int
+
+
+class Store:
+    """Open with `open_store`. One writer at a time; readers see whole rows."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._sql, self.path = connection, path
+        self._answers: list[tuple[Any, ...]] = []
+        self._results: list[tuple[Any, ...]] = []
+
+    def close(self) -> None:
+        self.flush()
+        self._sql.close()
+
+    def begin_run(self, header: RunHeader) -> None:
+        from dataclasses import asdict
+
+        with self._writing():
+            self._sql.execute(
+                "insert into runs values (?, ?, ?, ?, ?, 'running', ?, '', ?, ?)",
+                (header.id, header.prompt, header.prompt_digest, header.golden_digest, header.subject, header.started_at,
+                 header.planned, canonical_json(asdict(header)).decode()),
+            )  # fmt: skip
+
+    def finish_run(self, run_id: str, state: RunState, finished_at: str) -> None:
+        self.flush()
+        with self._writing():
+            self._sql.execute("update runs set state = ?, finished_at = ? where id = ?", (state, finished_at, run_id))
+
+    def begin_attempts(self, run_id: str, keys: Iterable[str], started_at: str) -> list[int]:
+        """Record intents durably before the calls are made; returns their ids."""
+        with self._writing():
+            return [
+                int(self._sql.execute("insert into attempts(run_id, key, started_at) values (?, ?, ?)", (run_id, key, started_at)).lastrowid or 0)
+                for key in keys
+            ]
+
+    def end_attempts(self, outcomes: Iterable[tuple[int, str, int]]) -> None:
+        """(attempt id, outcome, cost) of calls that ended."""
+        with self._writing():
+            self._sql.executemany("update attempts set outcome = ?, cost_nanousd = ? where id = ?",
+                                  ((outcome, cost, attempt) for attempt, outcome, cost in outcomes))  # fmt: skip
+
+    def find_answer(self, key: str) -> StoredAnswer | None:
+        row = self._sql.execute("select * from answers where key = ?", (key,)).fetchone()
+        return _answer(row) if row else None
+
+    def add_answer(self, answer: StoredAnswer) -> None:
+        """Kept until the next flush; the first answer to a key stays."""
+        self._answers.append(
+            (answer.key, answer.outcome, answer.text, answer.detail, answer.model, answer.input_tokens, answer.output_tokens,
+             int(answer.usage_trusted), answer.cost_nanousd, answer.latency_s, answer.created_at)
+        )  # fmt: skip
+
+    def add_result(self, run_id: str, result: Result) -> None:
+        """Kept until the next flush; the first result of a draw stays."""
+        passed = None if result.passed is None else int(result.passed)
+        self._results.append(
+            (run_id, result.case_id, result.draw, result.category, _dump(result.tags), result.group, result.line, result.case_digest,
+             result.answer_key, result.outcome, passed, result.value, result.latency_s, result.cost_nanousd, _dump(result.scores))
+        )  # fmt: skip
+
+    @property
+    def buffered(self) -> int:
+        return len(self._results)
+
+    def flush(self) -> None:
+        """Write what is buffered in one transaction. Raises EvaluationError when the disk refuses."""
+        if not self._answers and not self._results:
+            return
+        with self._writing():
+            self._sql.executemany("insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._answers)
+            self._sql.executemany("insert or ignore into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._results)
+        self._answers.clear()
+        self._results.clear()
+
+    def runs(self, prompt: str = "") -> list[Run]:
+        """Newest first."""
+        rows = self._sql.execute(
+            "select header, state, finished_at from runs where ? in ('', prompt) order by started_at desc, rowid desc", (prompt,)
+        )
+        return [_run(*row) for row in rows]
+
+    def run(self, run_id: str) -> Run:
+        """Raises DataError for what is no run id or no run here."""
+        if not is_run_id(run_id):
+            raise DataError(f"{run_id[:60]!r} is not a run id", hint="see `promptops runs list`")
+        row = self._sql.execute("select header, state, finished_at from runs where id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise DataError(f"no run {run_id}", hint="see `promptops runs list`")
+        return _run(*row)
+
+    def results(self, run_id: str) -> Iterator[Result]:
+        """In order of case id and draw."""
+        rows = self._sql.execute("select * from results where run_id = ? order by case_id, draw", (run_id,))
+        return (_result(row) for row in rows)
+
+    def result_count(self, run_id: str) -> int:
+        return int(self._sql.execute("select count(*) from results where run_id = ?", (run_id,)).fetchone()[0])
+
+    def ledger(self, run_id: str) -> Ledger:
+        attempts, paid, unknown = self._sql.execute(
+            "select count(*), coalesce(sum(cost_nanousd), 0), coalesce(sum(outcome = 'intent'), 0) from attempts where run_id = ?", (run_id,)
+        ).fetchone()
+        return Ledger(attempts=attempts, paid_nanousd=paid, unknown=unknown)
+
+    def attempts(self, run_id: str) -> Iterator[tuple[str, str, str, int]]:
+        """(key, started_at, outcome, cost) of each attempt, oldest first."""
+        return iter(self._sql.execute("select key, started_at, outcome, cost_nanousd from attempts where run_id = ? order by id", (run_id,)))
+
+    def import_attempts(self, run_id: str, rows: Iterable[tuple[str, str, str, int]]) -> None:
+        with self._writing():
+            self._sql.executemany("insert into attempts(run_id, key, started_at, outcome, cost_nanousd) values (?, ?, ?, ?, ?)",
+                                  ((run_id, *row) for row in rows))  # fmt: skip
+
+    def delete_runs(self, run_ids: Iterable[str]) -> tuple[int, int]:
+        """Remove runs and the answers no run needs any more: (runs, answers) removed."""
+        with self._writing():
+            runs = sum(self._sql.execute("delete from runs where id = ?", (run_id,)).rowcount for run_id in run_ids)
+            answers = self._sql.execute("delete from answers where key not in (select answer_key from results)").rowcount
+        self._sql.execute("vacuum")
+        return runs, answers
+
+    def has_run(self, run_id: str) -> bool:
+        return self._sql.execute("select 1 from runs where id = ?", (run_id,)).fetchone() is not None
+
+    def _writing(self) -> "_Transaction":
+        return _Transaction(self._sql, self.path)
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE ... COMMIT; what SQLite says of the disk becomes an EvaluationError."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._sql, self._path = connection, path
+
+    def __enter__(self) -> None:
+        try:
+            self._sql.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            raise _translate(error, self._path) from error
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            self._sql.execute("rollback" if kind else "commit")
+        except sqlite3.OperationalError as failure:
+            if not kind:
+                raise _translate(failure, self._path) from failure
+        if isinstance(error, sqlite3.OperationalError):
+            raise _translate(error, self._path) from error
+
+
+def open_store(root: Path) -> Store:
+    """The store of the project at `root`, made on first use.
+
+    Raises RefusedError when it is a link, DataError when a newer promptops wrote it, EvaluationError when it cannot be written.
+    """
+    folder = root / STORE_FOLDER
+    path = folder / FILE
+    if folder.is_symlink() or path.is_symlink():
+        raise RefusedError("the run store is a symbolic link", where=f"{STORE_FOLDER}/{FILE}", hint="replace it by a real folder")
+    try:
+        prepare_folder(root)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+        return Store(_prepare(connection, path), path)
+    except sqlite3.OperationalError as error:
+        raise _translate(error, path) from error
+    except sqlite3.DatabaseError as error:
+        raise DataError("the run store is damaged", where=f"{STORE_FOLDER}/{FILE}", why=str(error), hint="move it away and evaluate again") from error
+    except OSError as error:
+        raise EvaluationError("the run store cannot be made", where=f"{STORE_FOLDER}/", why=error.strerror or str(error)) from error
+
+
+def prepare_folder(root: Path) -> None:
+    """`.promptops/` with its own .gitignore, and the schemas that editors complete from."""
+    folder = root / STORE_FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", "utf-8")
+    schemas = folder / "schemas"
+    schemas.mkdir(exist_ok=True)
+    for name in FORMATS:
+        file = schemas / f"{name}.schema.json"
+        text = format_text(name)
+        if not file.exists() or file.read_text("utf-8") != text:
+            file.write_text(text, "utf-8")
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version > VERSION:
+        connection.close()
+        raise DataError(f"the run store has format {version}", where=f"{STORE_FOLDER}/{FILE}", why=f"this promptops reads up to {VERSION}",
+                        hint="upgrade promptops")  # fmt: skip
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = normal")
+    connection.execute("pragma foreign_keys = on")
+    if version == 0:
+        with _Transaction(connection, path):
+            if connection.execute("pragma user_version").fetchone()[0] == 0:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"pragma user_version = {VERSION}")
+    return connection
+
+
+def _translate(error: sqlite3.OperationalError, path: Path) -> EvaluationError | ConflictError:
+    where = f"{STORE_FOLDER}/{path.name}"
+    name = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
+    if name.startswith("SQLITE_FULL"):
+        return EvaluationError("disk full", where=where, why="what was written before is kept", hint="free some space and run again")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return EvaluationError("the run store is in use by another process", where=where, hint="wait for it, or stop it")
+    return EvaluationError("the run store cannot be written", where=where, why=str(error))
+
+
+def _dump(value: Any) -> str:
+    return canonical_json(value).decode()
+
+
+def _run(header: str, state: Any, finished_at: str) -> Run:
+    fields = parse_json(header)
+    return Run(header=RunHeader(**{**fields, "slices": tuple(fields["slices"])}), state=state, finished_at=finished_at)
+
+
+def _answer(row: tuple[Any, ...]) -> StoredAnswer:
+    key, outcome, text, detail, model, tokens_in, tokens_out, trusted, cost, latency, created = row
+    return StoredAnswer(key=key, outcome=outcome, text=text, detail=detail, model=model, input_tokens=tokens_in, output_tokens=tokens_out,
+                        usage_trusted=bool(trusted), cost_nanousd=cost, latency_s=latency, created_at=created)  # fmt: skip
+
+
+def _result(row: tuple[Any, ...]) -> Result:
+    (_, case_id, draw, category, tags, group, line, case_digest, key, outcome, passed, value, latency, cost, scores) = row
+    return Result(case_id=case_id, draw=draw, category=category, tags=parse_json(tags), group=group, line=line, case_digest=case_digest,
+                  answer_key=key, outcome=outcome, passed=None if passed is None else bool(passed), value=value, latency_s=latency,
+                  cost_nanousd=cost, scores=tuple((name, ok, reason, grade) for name, ok, reason, grade in parse_json(scores)))  # fmt: skip

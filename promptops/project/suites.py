@@ -1,0 +1,163 @@
+"""golden/<name>.yaml: the suite and its checks."""
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from promptops.core.checks import CHECKS, Check, JsonSchemaCheck
+from promptops.core.errors import DataError, Problem, did_you_mean
+from promptops.core.jsontext import Json
+from promptops.core.money import parse_usd
+from promptops.core.prompt import Prompt
+from promptops.core.schema import JsonSchema, pattern_schema
+from promptops.core.suite import CATEGORY, GateSettings, Suite
+from promptops.project.formats import format_problems
+from promptops.project.prompts import FOLDER as PROMPTS
+from promptops.project.prompts import load_schema
+from promptops.project.tree import Tree, read_text
+from promptops.project.yamltext import Document, parse_yaml
+
+FOLDER = "golden"
+_OUTSIDE_SUBJECT = ("prompt", "cases")
+
+
+def load_suite(tree: Tree, name: str, prompt: Prompt) -> Suite:
+    """The suite of a prompt. Raises DataError with every problem."""
+    where = f"{FOLDER}/{name}.yaml"
+    document = parse_yaml(read_text(tree, where, wanted_by=f"prompt {name}"), where)
+    problems = list(format_problems("suite", document.value, lambda path: f"{where}:{document.line(path)}"))
+    if problems:
+        raise DataError(problems=problems)
+    return _Builder(tree, name, prompt, document).build()
+
+
+class _Builder:
+    def __init__(self, tree: Tree, name: str, prompt: Prompt, document: Document) -> None:
+        self.tree, self.name, self.prompt, self.document = tree, name, prompt, document
+        self.where = f"{FOLDER}/{name}.yaml"
+        self.value: Mapping[str, Any] = document.value
+        self.problems: list[Problem] = []
+        self.schemas: dict[str, JsonSchema] = {}
+
+    def build(self) -> Suite:
+        value = self.value
+        categories: dict[str, Mapping[str, Any]] = {key: entry or {} for key, entry in value.get("categories", {}).items()}
+        if value["prompt"] != self.name:
+            self._problem(("prompt",), f"prompt {value['prompt']!r} differs from the file {self.name!r}", "make them equal")
+        self._read_schemas(categories)
+        common = self._checks(("checks",), value["checks"])
+        by_category = {
+            category: (*common, *self._checks(("categories", category, "checks"), entry["checks"]))
+            for category, entry in categories.items()
+            if "checks" in entry
+        }
+        slices = tuple(value.get("slices", ()))
+        gate = self._gate(categories, slices)
+        if self.problems:
+            raise DataError(problems=sorted(self.problems, key=lambda problem: int(problem.where.rpartition(":")[2] or 0)))
+        return Suite(
+            name=self.name, prompt=value["prompt"], cases_path=f"{FOLDER}/{value['cases']}", checks=common,
+            by_category=by_category, categories=tuple(categories), slices=slices, rubric=value.get("rubric", ""),
+            gate=gate, settings=self._settings(by_category, common),
+        )  # fmt: skip
+
+    def _problem(self, path: tuple[str | int, ...], what: str, hint: str = "", why: str = "") -> None:
+        self.problems.append(Problem(what=what, where=f"{self.where}:{self.document.line(path)}", hint=hint, why=why))
+
+    def _settings(self, by_category: Mapping[str, tuple[Check, ...]], common: tuple[Check, ...]) -> dict[str, Json]:
+        """The suite as parsed, with what its names stand for."""
+        every = {check.kind: check.version for checks in (common, *by_category.values()) for check in checks}
+        return {
+            "suite": {key: item for key, item in self.value.items() if key not in _OUTSIDE_SUBJECT},
+            "schemas": {category: schema.document for category, schema in self.schemas.items()},
+            "checks": every,
+        }
+
+    def _read_schemas(self, categories: Mapping[str, Mapping[str, Any]]) -> None:
+        for category, entry in categories.items():
+            if "schema" not in entry:
+                continue
+            path = ("categories", category, "schema")
+            try:
+                self.schemas[category] = load_schema(self.tree, f"{PROMPTS}/{self.name}/{entry['schema']}",
+                                                     wanted_by=f"{self.where}:{self.document.line(path)}")  # fmt: skip
+            except DataError as error:
+                self.problems += [Problem(what=problem.what, why=problem.why, hint=problem.hint,
+                                          where=problem.where or f"{self.where}:{self.document.line(path)}")
+                                  for problem in error.problems]  # fmt: skip
+
+    def _checks(self, path: tuple[str, ...], specs: list[dict[str, Any]]) -> tuple[Check, ...]:
+        checks: list[Check] = []
+        names: set[str] = set()
+        for index, spec in enumerate(specs):
+            options = {key: item for key, item in spec.items() if key not in ("check", "name")}
+            base = spec.get("name") or spec["check"] + options.get("path", "")
+            name = base if base not in names else f"{base}-{index + 1}"
+            names.add(name)
+            check = self._check((*path, index), spec["check"], name, options)
+            if check is not None:
+                checks.append(check)
+        return tuple(checks)
+
+    def _check(self, path: tuple[str | int, ...], kind: str, name: str, options: dict[str, Any]) -> Check | None:
+        if kind == "json_schema":
+            return self._json_schema(path, name)
+        if kind == "python":
+            return self._python(path, name, options)
+        if kind == "cost":
+            options = {"max_nanousd": parse_usd(options["max_usd"])}
+        if kind == "regex":
+            try:
+                pattern_schema(options["pattern"])
+            except ValueError as error:
+                self._problem(path, f"invalid pattern {options['pattern'][:60]!r}", "no look-around, no back-references", str(error)[:120])
+        if kind == "language" and "is" in options:
+            options = {"is_" if key == "is" else key: item for key, item in options.items()}
+        if kind == "length" and options.get("max", options.get("min", 0)) < options.get("min", 0):
+            self._problem(path, "length.max is below length.min")
+        if options.get("path") and self.prompt.output_format != "json":
+            self._problem(path, f"path {options['path']!r} needs an answer in JSON", "set output.format of the prompt to json")
+        if options.get("same_as", "") not in {"", *self.prompt.input_names}:
+            self._problem(path, f"{options['same_as']!r} is not an input", did_you_mean(options["same_as"], self.prompt.input_names))
+        return CHECKS[kind](name=name, **options)
+
+    def _json_schema(self, path: tuple[str | int, ...], name: str) -> Check | None:
+        if self.prompt.output_schema is None and not self.schemas:
+            self._problem(path, "check json_schema without a schema", "state output.schema in the prompt, or categories.<name>.schema")
+            return None
+        if self.prompt.output_format != "json":
+            self._problem(path, "check json_schema needs an answer in JSON", "set output.format of the prompt to json")
+        return JsonSchemaCheck(name=name, default=self.prompt.output_schema, by_category=self.schemas)
+
+    def _python(self, path: tuple[str | int, ...], name: str, options: dict[str, Any]) -> Check | None:
+        wanted = options["entry_point"]
+        known = {point.name: point for point in entry_points(group="promptops.checks")}
+        if wanted not in known:
+            self._problem(path, f"no entry point {wanted!r} in the group promptops.checks",
+                          did_you_mean(wanted, known) or "install the package that provides it")  # fmt: skip
+            return None
+        point = known[wanted]
+        try:
+            function = point.load()
+        except Exception as error:  # noqa: BLE001 - importing a user's module may raise anything
+            self._problem(path, f"entry point {wanted!r} does not load", why=type(error).__name__)
+            return None
+        release = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+        return CHECKS["python"](name=name, entry_point=wanted, function=function, options=options.get("options", {}), distribution=release)  # type: ignore[call-arg]
+
+    def _gate(self, categories: Mapping[str, Mapping[str, Any]], slices: tuple[str, ...]) -> GateSettings:
+        gate = self.value.get("gate", {})
+        by = tuple(gate.get("by", (CATEGORY, *slices)))
+        for index, name in enumerate(by):
+            if name not in (CATEGORY, *slices):
+                self._problem(("gate", "by", index), f"{name!r} is neither `category` nor a declared slice", did_you_mean(name, (CATEGORY, *slices)))
+        floors = gate.get("min_pass")
+        by_name = floors if isinstance(floors, dict) else {}
+        for name in by_name:
+            tag, has_value, _ = name.partition("=")
+            if (has_value and tag not in slices) or (not has_value and categories and name not in categories):
+                self._problem(("gate", "min_pass", name), f"{name!r} is neither a category nor `slice=value`", did_you_mean(name, categories))
+        tolerances = {category: entry["tolerance"] for category, entry in categories.items() if "tolerance" in entry}
+        settings = {key: gate[key] for key in ("alpha", "tolerance") if key in gate}
+        return GateSettings(by=by, tolerances=tolerances, min_pass=floors if isinstance(floors, int | float) else None,
+                            min_pass_by=by_name, **settings)  # fmt: skip

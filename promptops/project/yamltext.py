@@ -1,0 +1,163 @@
+"""Strict YAML: what two parsers could read differently is refused, and every value knows its line.
+
+Refused: duplicate keys, anchors and aliases, tags, several documents, YAML 1.1 booleans (`no`, `on`), base-60 and octal
+numbers, infinity and NaN. Dates stay text.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from promptops.core.errors import DataError, Problem
+from promptops.core.jsontext import Json
+
+Path = tuple[str | int, ...]
+MAX_BYTES = 2_000_000
+_MAX_DEPTH = 50
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
+_YAML_11 = re.compile(r"(?:y|yes|n|no|on|off|true|false)", re.IGNORECASE)
+_ODD_NUMBER = re.compile(r"[-+]?(?:0[0-9_]+|0x[0-9a-fA-F]+|0o[0-7]+|0b[01]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]+_[0-9_]+|\.inf|\.nan)",
+                         re.IGNORECASE)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A parsed value, and the line of each part of it."""
+
+    value: Json
+    lines: dict[Path, int] = field(repr=False)
+
+    def line(self, path: Path) -> int:
+        """The line of a part, or of the nearest part around it that exists."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def parse_yaml(text: str, where: str, first_line: int = 1) -> Document:
+    """The value of one YAML document. Raises DataError with every problem found (all but a syntax error at once)."""
+    if len(text) > MAX_BYTES:
+        raise DataError("file too large", where=where, why=f"more than {MAX_BYTES} characters")
+    reader = _Reader(where, first_line)
+    try:
+        value = reader.read(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + first_line if error.problem_mark else first_line
+        raise DataError("YAML syntax error", where=f"{where}:{line}", why=error.problem or "") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise DataError("YAML syntax error", where=where, why=str(error).partition("\n")[0][:200]) from None
+    if reader.problems:
+        raise DataError(problems=reader.problems)
+    return Document(value=value, lines=reader.lines)
+
+
+class _Reader:
+    def __init__(self, where: str, first_line: int) -> None:
+        self.where, self.first_line = where, first_line
+        self.problems: list[Problem] = []
+        self.lines: dict[Path, int] = {}
+
+    def read(self, text: str) -> Json:
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        events = yaml.parse(text, Loader=loader)
+        documents = 0
+        value: Json = None
+        for event in events:
+            if isinstance(event, DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._refuse(event, "a second document", "keep one document a file")
+                    return value
+                value = self._value(next(events), events, ())
+        return value
+
+    def _value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
+        self.lines[path] = event.start_mark.line + self.first_line
+        if len(path) > _MAX_DEPTH:
+            raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
+        if isinstance(event, AliasEvent):
+            self._refuse(event, f"alias *{event.anchor}", "write the value out")
+            return None
+        if isinstance(event, NodeEvent) and event.anchor:
+            self._refuse(event, f"anchor &{event.anchor}", "write the value out")
+        if getattr(event, "tag", None):
+            self._refuse(event, "a tag", "write a plain value")
+        if isinstance(event, MappingStartEvent):
+            return self._mapping(events, path)
+        if isinstance(event, SequenceStartEvent):
+            return self._sequence(events, path)
+        assert isinstance(event, ScalarEvent)
+        return self._scalar(event)
+
+    def _mapping(self, events: Iterator[Event], path: Path) -> dict[str, Json]:
+        result: dict[str, Json] = {}
+        for event in events:
+            if isinstance(event, MappingEndEvent):
+                break
+            line = event.start_mark.line + self.first_line
+            if not isinstance(event, ScalarEvent):
+                self._refuse(event, "a key that is not text", "use a plain word as key")
+                self._value(event, events, path)
+                key = ""
+            else:
+                key = event.value
+            if key in result:
+                self._refuse(event, f"duplicate key {key!r}", "keep one of them")
+            value = self._value(next(events), events, (*path, key))
+            self.lines[*path, key] = line
+            result.setdefault(key, value)
+        return result
+
+    def _sequence(self, events: Iterator[Event], path: Path) -> list[Json]:
+        result: list[Json] = []
+        for event in events:
+            if isinstance(event, SequenceEndEvent):
+                break
+            result.append(self._value(event, events, (*path, len(result))))
+        return result
+
+    def _scalar(self, event: ScalarEvent) -> Json:  # noqa: PLR0911 - one line a kind of scalar
+        text: str = event.value
+        if event.style or not event.implicit[0]:
+            return text
+        if text in ("", "~", "null"):
+            return None
+        if text in ("true", "false"):
+            return text == "true"
+        if _YAML_11.fullmatch(text):
+            self._refuse(event, f"ambiguous value {text}", "write true or false, or quote it")
+        elif _ODD_NUMBER.fullmatch(text):
+            self._refuse(event, f"ambiguous value {text[:40]}", "quote it, or write a decimal number")
+        elif _INTEGER.fullmatch(text):
+            if len(text) > 18:
+                self._refuse(event, "integer beyond 64 bits", "quote it")
+                return 0
+            return int(text)
+        elif _FLOAT.fullmatch(text):
+            return self._float(event, float(text))
+        return text
+
+    def _float(self, event: ScalarEvent, number: float) -> float:
+        if number in (float("inf"), float("-inf")):
+            self._refuse(event, "number too large", "quote it")
+            return 0.0
+        return number
+
+    def _refuse(self, event: Event, what: str, hint: str) -> None:
+        line = event.start_mark.line + self.first_line
+        self.problems.append(Problem(what=f"{what} is not allowed", where=f"{self.where}:{line}", hint=hint))

@@ -1,0 +1,126 @@
+"""A run on the terminal and as JSON."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from promptops.core.digest import short
+from promptops.core.money import format_usd
+from promptops.evaluation.summary import Row, Summary
+from promptops.project.store import Result, Run
+from promptops.report.show import show
+from promptops.report.tables import headline, percent, percent_interval, seconds, table
+
+
+def run_name(run: Run) -> str:
+    """`support-summary@candidate` or the plain name."""
+    header = run.header
+    return header.prompt + (f"@{header.candidate}" if header.candidate else "")
+
+
+def render_run(summary: Summary, next_commands: list[str]) -> RenderableType:
+    """The answer first, then the tables, the worst cases, notices, and what to do next."""
+    parts: list[RenderableType] = [_answer(summary), _tables(summary), *_notices(summary)]
+    if summary.worst:
+        parts += [Text(""), Text("worst cases", style="bold"), _worst(summary.worst)]
+    parts += [Text(""), *(Text(f"next: {command}") for command in next_commands)]
+    return Group(*parts)
+
+
+def _answer(summary: Summary) -> Text:
+    run, total = summary.run, summary.total
+    name = f"{run_name(run)} on {run.header.model}"
+    if run.state == "interrupted":
+        return headline("STOPPED", "yellow", f"{name}: {summary.stored} of {run.header.planned} answers kept")
+    if summary.coverage < 1:
+        return headline("NOT EVALUATED", "yellow", f"{name}: {total.unscored} of {run.header.planned} answers could not be scored; this is no verdict")
+    rate = f"{total.passed}/{total.scored} cases pass ({percent(total.rate)}, 95% interval {percent_interval(total.interval)})"
+    missed = summary.missed_floors
+    if missed:
+        return headline("FAIL", "red", f"{name}: {rate}; below the floor: {', '.join(_floor(row) for row in missed)}")
+    return headline("DONE", "green", f"{name}: {rate}")
+
+
+def _floor(row: Row) -> str:
+    return f"{row.name} {percent(row.rate)} < {percent(row.floor)}"
+
+
+def _tables(summary: Summary) -> RenderableType:
+    grid = table("", "n>", "passed>", "rate>", "95% interval>", "unscored>", "cost>", "p50>", "p99>")
+    rows: list[tuple[Row, str]] = [(row, "") for row in _worst_first(summary.categories)]
+    rows += [(row, "") for row in _worst_first(summary.slices)]
+    for position, (row, style) in enumerate(rows):
+        grid.add_row(*_cells(row), style="red" if row.below_floor else style, end_section=position in (len(summary.categories) - 1, len(rows) - 1))
+    grid.add_row(*_cells(summary.total), style="bold")
+    checks = table("check", "passed>", "failed>", "unscored>")
+    for check in sorted(summary.checks, key=lambda item: -item.failed):
+        checks.add_row(show(check.name), str(check.passed), str(check.failed), str(check.unscored or "-"))
+    return Group(grid, Text(""), checks)
+
+
+def _worst_first(rows: tuple[Row, ...]) -> list[Row]:
+    return sorted(rows, key=lambda row: (1 if row.rate is None else row.rate, row.name))
+
+
+def _cells(row: Row) -> tuple[RenderableType, ...]:
+    return (show(row.name), str(row.scored + row.unscored), str(row.passed), percent(row.rate), percent_interval(row.interval),
+            str(row.unscored or "-"), format_usd(row.cost_nanousd), seconds(row.p50_s), seconds(row.p99_s))  # fmt: skip
+
+
+def _notices(summary: Summary) -> Iterator[Text]:
+    header, ledger = summary.run.header, summary.ledger
+    few = [row.name for row in summary.categories if row.scored < 20]
+    if few:
+        yield Text(f"few cases (under 20): {', '.join(few)}; their intervals are wide", style="yellow")
+    for outcome, count in sorted(summary.outcomes.items()):
+        yield Text(f"{count} answers ended in {outcome}: not scored, and not counted as wrong", style="yellow")
+    if header.rubric_digest:
+        yield Text("the rubric is part of the subject; no judge scored this run", style="dim")
+    paid = f"{ledger.attempts} calls, {format_usd(ledger.paid_nanousd)} paid" if ledger.attempts else "nothing paid"
+    unknown = f", {ledger.unknown} with unknown outcome (possibly paid)" if ledger.unknown else ""
+    dirty = " with uncommitted changes" if header.dirty and header.commit else ""
+    commit = f", commit {header.commit[:12]}{dirty}" if header.commit else ""
+    yield Text(f"run {summary.run.id}, subject {short(header.subject)}{commit}; {paid}{unknown}", style="dim")
+
+
+def _worst(results: tuple[Result, ...]) -> RenderableType:
+    grid = table("case", "category", "why")
+    for result in results:
+        grid.add_row(show(result.case_id, limit=40), show(result.category), show(why(result), limit=110))
+    return grid
+
+
+def why(result: Result) -> str:
+    """The first reason a case did not pass."""
+    for wanted in (False, None):
+        for name, passed, reason, _ in result.scores:
+            if passed is wanted:
+                return f"{name}: {reason}"
+    return "no check applies" if result.passed is None else ""
+
+
+def run_json(summary: Summary) -> dict[str, Any]:
+    """Stable keys; rates in 0..1, money in nano-dollars, seconds."""
+    header = summary.run.header
+    return {
+        "run": summary.run.id, "state": summary.run.state, "prompt": header.prompt, "candidate": header.candidate, "model": header.model,
+        "subject": header.subject, "prompt_digest": header.prompt_digest, "golden_digest": header.golden_digest,
+        "commit": header.commit, "dirty": header.dirty, "started_at": header.started_at, "finished_at": summary.run.finished_at,
+        "planned": header.planned, "coverage": summary.coverage, "total": _row_json(summary.total),
+        "categories": [_row_json(row) for row in summary.categories], "slices": [_row_json(row) for row in summary.slices],
+        "checks": [{"name": item.name, "passed": item.passed, "failed": item.failed, "unscored": item.unscored} for item in summary.checks],
+        "outcomes": dict(summary.outcomes), "missed_floors": [row.name for row in summary.missed_floors],
+        "paid_nanousd": summary.ledger.paid_nanousd, "calls": summary.ledger.attempts,
+        "worst": [{"case": item.case_id, "category": item.category, "passed": item.passed, "why": why(item)} for item in summary.worst],
+    }  # fmt: skip
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    interval = row.interval
+    return {
+        "name": row.name, "n": row.scored + row.unscored, "passed": row.passed, "unscored": row.unscored, "rate": row.rate,
+        "interval": [interval.low, interval.high] if interval else None, "floor": row.floor,
+        "cost_nanousd": row.cost_nanousd, "p50_s": row.p50_s, "p99_s": row.p99_s,
+    }  # fmt: skip

@@ -1,0 +1,82 @@
+"""Lists of runs, and one case of a run, on the terminal and as JSON."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from promptops.core.digest import short
+from promptops.core.jsontext import Json, canonical_json
+from promptops.evaluation.browse import CaseView
+from promptops.project.store import Result, Run
+from promptops.report.run import run_name, why
+from promptops.report.show import show
+from promptops.report.tables import seconds, table
+
+_WORD = {True: ("pass", "green"), False: ("FAIL", "red"), None: ("unscored", "yellow")}
+
+
+def render_runs(runs: Iterable[Run]) -> RenderableType:
+    grid = table("run", "prompt", "model", "state", "planned>", "subject", "commit")
+    rows = list(runs)
+    for run in rows:
+        header = run.header
+        grid.add_row(run.id, show(run_name(run)), show(header.model), run.state, str(header.planned), short(header.subject),
+                     header.commit[:10] + ("+" if header.dirty and header.commit else ""))  # fmt: skip
+    return grid if rows else Text("no runs yet; next: promptops eval")
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    header = run.header
+    return {"run": run.id, "prompt": header.prompt, "candidate": header.candidate, "model": header.model, "state": run.state,
+            "planned": header.planned, "subject": header.subject, "commit": header.commit, "dirty": header.dirty,
+            "started_at": header.started_at, "finished_at": run.finished_at}  # fmt: skip
+
+
+def render_cases(results: Iterable[Result]) -> RenderableType:
+    grid = table("case", "category", "tags", "result", "latency>", "why")
+    for result in results:
+        word, style = _WORD[result.passed]
+        grid.add_row(show(result.case_id, limit=44), show(result.category), show(_tags(result.tags), limit=30), Text(word, style=style),
+                     seconds(result.latency_s), show(why(result), limit=90))  # fmt: skip
+    return grid
+
+
+def render_case(view: CaseView) -> RenderableType:
+    """Input, expected values, the answer, and what each check said."""
+    result = view.result
+    word, style = _WORD[result.passed]
+    title = Text.assemble((word, f"bold {style}"), "  ", show(result.case_id), f"  draw {result.draw + 1}, {result.category}, ", show(_tags(result.tags)))
+    parts: list[RenderableType] = [title]
+    if view.case is None:
+        parts.append(Text(f"the golden row changed since this run ({view.where}); only what was stored is shown", style="yellow"))
+    else:
+        parts.append(Text(view.where, style="dim"))
+        for name, value in view.case.inputs.items():
+            parts += [Text(f"\n{name}:", style="bold"), show(_readable(value))]
+        parts += [Text("\nexpected:", style="bold"), *(Text.assemble(f"  {name}: ", show(_readable(value))) for name, value in view.case.expected.items())]
+    parts += [Text("\nanswer:", style="bold"), show(view.answer.text if view.answer else f"(none: {result.outcome})"), Text("")]
+    grid = table("check", "result", "why")
+    for name, passed, reason, _ in result.scores:
+        grid.add_row(show(name), Text(*_WORD[passed]), show(reason))
+    return Group(*parts, grid)
+
+
+def case_json(view: CaseView) -> dict[str, Any]:
+    result = view.result
+    return {
+        "case": result.case_id, "draw": result.draw, "category": result.category, "tags": dict(result.tags), "outcome": result.outcome,
+        "passed": result.passed, "value": result.value, "inputs": dict(view.case.inputs) if view.case else None,
+        "expected": dict(view.case.expected) if view.case else None, "answer": view.answer.text if view.answer else None,
+        "latency_s": result.latency_s, "cost_nanousd": result.cost_nanousd, "where": view.where,
+        "scores": [{"check": name, "passed": passed, "reason": reason, "value": value} for name, passed, reason, value in result.scores],
+    }  # fmt: skip
+
+
+def _readable(value: Json) -> str:
+    return value if isinstance(value, str) else canonical_json(value).decode()
+
+
+def _tags(tags: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(tags.items()))
