@@ -9,7 +9,9 @@ from promptops.core.errors import ExitCode
 
 def compare(
     base: Annotated[str, typer.Argument(metavar="BASE", help="Run id, `latest`, git ref, or exported .jsonl file.")],
-    cand: Annotated[str, typer.Argument(metavar="[CAND]", help="The same; default: the newest run of BASE's prompt.")] = "",
+    cand: Annotated[
+        str, typer.Argument(metavar="[CAND]", help="The same; default: the newest run of BASE's prompt.")
+    ] = "",
     name: Annotated[str, typer.Option("--prompt", metavar="NAME", help="Whose runs `latest` and git refs mean.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:

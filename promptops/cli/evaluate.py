@@ -20,11 +20,15 @@ def eval_prompts(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Prompts; default: all.")] = None,
     model: Annotated[str, typer.Option(help="Alias of the configuration, `local`, or `local:NAME`.")] = "",
     category: Annotated[list[str] | None, typer.Option(help="Only this category (may be repeated).")] = None,
-    filter_tag: Annotated[list[str] | None, typer.Option(help="Only cases with this tag, as `lang=ja` or `noise`.")] = None,
+    filter_tag: Annotated[
+        list[str] | None, typer.Option(help="Only cases with this tag, as `lang=ja` or `noise`.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N of the selected cases.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, max=1024, help="Calls in flight.")] = None,
     repeat: Annotated[int, typer.Option(min=1, max=100, help="Draws of each case.")] = 1,
-    candidate: Annotated[str, typer.Option(help="Evaluate prompts/NAME/candidates/CANDIDATE instead of the prompt itself.")] = "",
+    candidate: Annotated[
+        str, typer.Option(help="Evaluate prompts/NAME/candidates/CANDIDATE instead of the prompt itself.")
+    ] = "",
     at: Annotated[str, typer.Option(help="Evaluate the files as they were in this commit, branch or tag.")] = "",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Ask again what is already answered.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
@@ -53,7 +57,9 @@ def eval_prompts(
     try:
         found = []
         for plan in plans:
-            executed, summary = _evaluate(plan, store, concurrency or project.config.concurrency, reuse=not no_cache, quiet=as_json)
+            executed, summary = _evaluate(
+                plan, store, concurrency or project.config.concurrency, reuse=not no_cache, quiet=as_json
+            )
             code = _exit_code(executed, summary)
             found.append((summary, code))
             if not as_json:
@@ -76,7 +82,9 @@ def _plan(project: "Project", name: str, model: str, candidate: str, selection: 
     return make_plan(project, name, model=model, candidate=candidate, selection=selection, at=at)
 
 
-def _evaluate(plan: "Plan", store: "Store", concurrency: int, *, reuse: bool, quiet: bool) -> tuple["Executed", "Summary"]:
+def _evaluate(
+    plan: "Plan", store: "Store", concurrency: int, *, reuse: bool, quiet: bool
+) -> tuple["Executed", "Summary"]:
     import asyncio
 
     from promptops.cli.progress import watch
@@ -85,7 +93,9 @@ def _evaluate(plan: "Plan", store: "Store", concurrency: int, *, reuse: bool, qu
     from promptops.evaluation.summary import summarize
 
     with watch(plan.evaluable.prompt.name, quiet=quiet) as on_progress:
-        executed = asyncio.run(execute(plan, store, clock=utc_now, concurrency=concurrency, reuse=reuse, on_progress=on_progress))
+        executed = asyncio.run(
+            execute(plan, store, clock=utc_now, concurrency=concurrency, reuse=reuse, on_progress=on_progress)
+        )
     return executed, summarize(store, executed.run)
 
 
@@ -110,7 +120,9 @@ def _next_commands(summary: "Summary", plan: "Plan", code: ExitCode) -> list[str
     if code is ExitCode.OK and plan.candidate:
         return [f"promptops compare main {run.id}"]
     if code in (ExitCode.NOT_EVALUATED, ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-        return [f"promptops eval {run.header.prompt} --model {run.header.model}   (answers that were given are not asked again)"]
+        return [
+            f"promptops eval {run.header.prompt} --model {run.header.model}   (answers that were given are not asked again)"
+        ]
     worst = f" --case {summary.worst[0].case_id}" if summary.worst else ""
     return [f"promptops view {run.id}{worst}"]
 
@@ -129,7 +141,14 @@ def _print_estimates(plans: list["Plan"], *, as_json: bool) -> int:
 
     found = [(plan, estimate(plan)) for plan in plans]
     if as_json:
-        emit_json({"dry_run": [{"prompt": plan.evaluable.prompt.name, "model": plan.model.alias, **asdict(item)} for plan, item in found]})
+        emit_json(
+            {
+                "dry_run": [
+                    {"prompt": plan.evaluable.prompt.name, "model": plan.model.alias, **asdict(item)}
+                    for plan, item in found
+                ]
+            }
+        )
         return ExitCode.OK
     grid = table("prompt", "model", "calls>", "input tokens>", "output tokens, at most>", "cost, at most>")
     for plan, item in found:

@@ -26,7 +26,14 @@ def init(
         emit_json({"created": made})
         return ExitCode.OK
     into = "" if folder == "." else f"cd {folder} && "
-    emit(Group(Text(f"CREATED  {len(made)} files"), *(Text(f"  {name}") for name in made), Text(""), Text(f"next: {into}promptops lint && promptops eval")))
+    emit(
+        Group(
+            Text(f"CREATED  {len(made)} files"),
+            *(Text(f"  {name}") for name in made),
+            Text(""),
+            Text(f"next: {into}promptops lint && promptops eval"),
+        )
+    )
     return ExitCode.OK
 
 
@@ -83,7 +90,15 @@ def list_prompts(as_json: Json = False) -> int:
         return ExitCode.OK
     grid = table("prompt", "cases>", "categories>", "model", "digest", "newest run", "problems>")
     for row in rows:
-        grid.add_row(show(row.name), str(row.cases), str(row.categories), show(row.model), short(row.digest), show(row.newest_run), str(row.problems or "-"))
+        grid.add_row(
+            show(row.name),
+            str(row.cases),
+            str(row.categories),
+            show(row.model),
+            short(row.digest),
+            show(row.newest_run),
+            str(row.problems or "-"),
+        )
     emit(grid if rows else Text("no prompts; next: promptops init"))
     return ExitCode.OK
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from promptops.core.errors import ExitCode, PromptopsError
 from promptops.core.version import __version__
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if list(arguments) == ["--version"]:  # answered before typer is imported: scripts ask this often
-        return _finish(lambda: _print_version())
+        return _finish(_print_version)
     return _finish(lambda: _dispatch(arguments))
 
 
@@ -52,11 +52,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
     return int(code or 0)
 
 
-def _finish(command: "object") -> int:
+def _finish(command: Callable[[], int]) -> int:
     """Run and flush: output that did not arrive is a failure, a closed pipe is not."""
-    assert callable(command)
     try:
-        code: int = command()
+        code = command()
         sys.stdout.flush()
     except BrokenPipeError:
         _silence_stdout()

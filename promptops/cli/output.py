@@ -37,7 +37,9 @@ def emit(renderable: "RenderableType") -> None:
     text = StringIO()
     target.file, stream = text, target.file
     target.print(renderable, soft_wrap=False)
-    stream.write("\n".join(line.rstrip() for line in text.getvalue().split("\n")) if not stream.isatty() else text.getvalue())
+    stream.write(
+        "\n".join(line.rstrip() for line in text.getvalue().split("\n")) if not stream.isatty() else text.getvalue()
+    )
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
@@ -92,9 +94,13 @@ def report_bug(error: Exception, *, as_json: bool, debug: bool) -> int:
     text = _masked("".join(traceback.format_exception(error)))
     if debug:
         sys.stderr.write(text)
-    with tempfile.NamedTemporaryFile("w", prefix="promptops-", suffix=".log", delete=False, errors="backslashreplace") as log:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="promptops-", suffix=".log", delete=False, errors="backslashreplace"
+    ) as log:
         log.write(text)
-    problem = Problem(what=f"this is a bug in promptops ({type(error).__name__})", hint=f"please report it with {log.name}")
+    problem = Problem(
+        what=f"this is a bug in promptops ({type(error).__name__})", hint=f"please report it with {log.name}"
+    )
     if as_json:
         emit_json(error_json(ExitCode.BUG, (problem,)))
     else:

@@ -38,7 +38,9 @@ class _Lines:
             self._next = now + _LINE_EVERY_S
             rate = progress.done / (now - self._started)
             left = (progress.planned - progress.done) / rate if rate else 0.0
-            sys.stderr.write(f"{self._name}: {progress.done}/{progress.planned} ({rate:.0f}/s, {left:.0f} s left, {format_usd(progress.cost_nanousd)})\n")
+            sys.stderr.write(
+                f"{self._name}: {progress.done}/{progress.planned} ({rate:.0f}/s, {left:.0f} s left, {format_usd(progress.cost_nanousd)})\n"
+            )
 
 
 @contextmanager

@@ -86,7 +86,9 @@ def export(
 
 
 @app.command("import")
-def import_(file: Annotated[Path, typer.Argument(metavar="FILE", help="An exported run.")], as_json: Json = False) -> int:
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An exported run.")], as_json: Json = False
+) -> int:
     """Read an exported run into the store."""
     from rich.text import Text
 
@@ -133,7 +135,9 @@ def view(
     run: RunId = "latest",
     case: Annotated[str, typer.Option(help="Show this case: input, expected, answer, checks.")] = "",
     draw: Annotated[int, typer.Option(min=1, help="Which draw of it.")] = 1,
-    category: Annotated[str, typer.Option(help="Only cases of this category or slice, as `billing` or `lang=ja`.")] = "",
+    category: Annotated[
+        str, typer.Option(help="Only cases of this category or slice, as `billing` or `lang=ja`.")
+    ] = "",
     everything: Annotated[bool, typer.Option("--all", help="Passed cases too.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -156,7 +160,9 @@ def view(
         return _view_cases(store, project, found, category, everything=everything, as_json=as_json)
 
 
-def _view_cases(store: "Store", project: "Project", run: "Run", category: str, *, everything: bool, as_json: bool) -> int:
+def _view_cases(
+    store: "Store", project: "Project", run: "Run", category: str, *, everything: bool, as_json: bool
+) -> int:
     from rich.text import Text
 
     from promptops.cli.output import emit, emit_json
@@ -207,4 +213,3 @@ def _open() -> "tuple[Project, Store]":
 
     project = open_project(Path.cwd())
     return project, open_store(project.root)
-

@@ -71,7 +71,7 @@ class PassageIndex:
     def __init__(self, passages: Iterable[Passage]) -> None:
         self._passages = tuple(passages)
         self._sql = sqlite3.connect(":memory:")
-        self._sql.execute("create virtual table p using fts5(title, body, tokenize = \"unicode61 remove_diacritics 2\")")
+        self._sql.execute('create virtual table p using fts5(title, body, tokenize = "unicode61 remove_diacritics 2")')
         self._sql.executemany(
             "insert into p(rowid, title, body) values (?, ?, ?)",
             (

@@ -58,9 +58,11 @@ class JsonSchema:
     def violations(self, value: Json) -> Iterator[SchemaViolation]:
         for error in self._validator.iter_errors(value):
             path = tuple(error.instance_path)
-            unexpected = error.kind.as_dict().get("unexpected", ()) if error.kind.name.startswith(
-                ("additional", "unevaluated")
-            ) else ()
+            unexpected = (
+                error.kind.as_dict().get("unexpected", ())
+                if error.kind.name.startswith(("additional", "unevaluated"))
+                else ()
+            )
             yield SchemaViolation(
                 pointer="".join(f"/{part}" for part in path),
                 message=error.message,
@@ -114,7 +116,9 @@ def lint_schema(document: Json, where: str) -> list[Problem]:
             problems.append(Problem(what="invalid schema", where=where, why=str(error)))
     if not problems and is_vacuous(document):
         problems.append(
-            Problem(what="the schema accepts every value", where=where, hint="state `type`, `properties` and `required`")
+            Problem(
+                what="the schema accepts every value", where=where, hint="state `type`, `properties` and `required`"
+            )
         )
     return problems
 

@@ -39,9 +39,9 @@ def _write_faults(tree: object) -> Iterator[str]:
     if type(tree).__name__ not in _READS:
         yield f"{type(tree).__name__} is not a read-only statement"
     for node in tree.walk():
-        if isinstance(node, exp.DML | exp.DDL | exp.Command | exp.Set | exp.Pragma | exp.Transaction) and not isinstance(
-            node, exp.Query
-        ):
+        if isinstance(
+            node, exp.DML | exp.DDL | exp.Command | exp.Set | exp.Pragma | exp.Transaction
+        ) and not isinstance(node, exp.Query):
             yield f"contains {type(node).__name__}"
         elif isinstance(node, exp.Into):
             yield "SELECT ... INTO writes a table"

@@ -12,7 +12,8 @@ _RUN = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
 _UNSPACED_CHAR = re.compile(rf"[{_UNSPACED}]")
 _SENTENCE_END = re.compile(r"(?<=[。！？])[」』）]?\s*|(?<=[.!?…])[\"'»”)]?\s+(?=[^a-zà-ÿ\s])|\n+")
 _ABBREVIATION = re.compile(
-    r"(?:^|\W)(?:mr|mrs|ms|dr|st|nr|no|art|vs|inc|ltd|co|z\.\s?b|bzw|ca|evtl|sr|sra|srta|mme|m|approx|e\.g|i\.e|[a-z])\.$", re.IGNORECASE
+    r"(?:^|\W)(?:mr|mrs|ms|dr|st|nr|no|art|vs|inc|ltd|co|z\.\s?b|bzw|ca|evtl|sr|sra|srta|mme|m|approx|e\.g|i\.e|[a-z])\.$",
+    re.IGNORECASE,
 )
 
 

@@ -38,7 +38,10 @@ def identify(model: ModelConfig, prompt: Prompt, golden_digest: str) -> dict[str
 
 
 def open_client(
-    model: ModelConfig, prompt: Prompt, cases: Callable[[], Iterable[Case]], environment: Mapping[str, str] | None = None
+    model: ModelConfig,
+    prompt: Prompt,
+    cases: Callable[[], Iterable[Case]],
+    environment: Mapping[str, str] | None = None,
 ) -> Client:
     """A client for `model`; `cases` are what local:classifier learns from.
 
@@ -67,7 +70,9 @@ def _local_name(model: ModelConfig, prompt: Prompt) -> str:
     if name not in LOCAL_MODELS:
         raise DataError(f"unknown local model {name!r}", hint=did_you_mean(name, LOCAL_MODELS))
     if name in _NEED_A_SECTION and name not in prompt.rules:
-        raise DataError(f"prompt {prompt.name} does not configure local:{name}", where=where, hint=f"add a section `{name}:`")
+        raise DataError(
+            f"prompt {prompt.name} does not configure local:{name}", where=where, hint=f"add a section `{name}:`"
+        )
     return name
 
 

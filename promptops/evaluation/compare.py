@@ -63,7 +63,9 @@ def _refuse_incomparable(baseline: Run, candidate: Run) -> None:
         before, after = getattr(baseline.header, field), getattr(candidate.header, field)
         if before != after:
             shown = f"{str(before)[:60]} against {str(after)[:60]}"
-            problems.append(Problem(what=f"not comparable: {what}", where=f"{baseline.id} / {candidate.id}", why=shown, hint=hint))
+            problems.append(
+                Problem(what=f"not comparable: {what}", where=f"{baseline.id} / {candidate.id}", why=shown, hint=hint)
+            )
     if problems:
         raise DataError(problems=problems)
     for run in (baseline, candidate):
@@ -81,15 +83,25 @@ def _scores(store: Store, run: Run) -> dict[str, _CaseScores]:
         entry.answer_keys.add(result.answer_key)
     count = sum(len(entry.passed) for entry in found.values())
     if count != run.header.planned:
-        raise EvaluationError(f"run {run.id} has {count} of {run.header.planned} results", hint=f"evaluate {run.header.prompt} again")
+        raise EvaluationError(
+            f"run {run.id} has {count} of {run.header.planned} results", hint=f"evaluate {run.header.prompt} again"
+        )
     return found
 
 
 def _refuse_other_cases(before: dict[str, _CaseScores], after: dict[str, _CaseScores]) -> None:
     gone, new = before.keys() - after.keys(), after.keys() - before.keys()
-    changed = {case_id for case_id in before.keys() & after.keys() if before[case_id].result.case_digest != after[case_id].result.case_digest}
+    changed = {
+        case_id
+        for case_id in before.keys() & after.keys()
+        if before[case_id].result.case_digest != after[case_id].result.case_digest
+    }
     problems = [
-        Problem(what=f"not comparable: {len(ids)} golden cases {word}", why=_some(ids), hint="evaluate both over the same golden cases")
+        Problem(
+            what=f"not comparable: {len(ids)} golden cases {word}",
+            why=_some(ids),
+            hint="evaluate both over the same golden cases",
+        )
         for ids, word in ((gone, "are gone"), (new, "are new"), (changed, "have other content"))
         if ids
     ]
@@ -103,7 +115,11 @@ def _some(ids: Iterable[str]) -> str:
 
 
 def _rows(result: Result, by: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(result.category if name == "category" else f"{name}={result.tags[name]}" for name in by if name == "category" or name in result.tags)
+    return tuple(
+        result.category if name == "category" else f"{name}={result.tags[name]}"
+        for name in by
+        if name == "category" or name in result.tags
+    )
 
 
 def _mean(passed: list[bool]) -> float:

@@ -139,7 +139,9 @@ class _Execution:
             self.progress.reused += 1
         scored = Scored(passed=None, value=None, scores=())
         if stored.outcome == "ok":
-            completion = Completion.of(stored.text, prompt.output_format, latency_s=stored.latency_s, cost_nanousd=stored.cost_nanousd)
+            completion = Completion.of(
+                stored.text, prompt.output_format, latency_s=stored.latency_s, cost_nanousd=stored.cost_nanousd
+            )
             scored = score(self.plan.evaluable.suite.checks_for(case.category), completion, case.facts(passages))
         self._record(case, draw, stored, scored)
 
@@ -169,7 +171,9 @@ class _Execution:
         progress.passed += scored.passed is True
         progress.failed += scored.passed is False
         progress.errors += scored.passed is None
-        reasons = scored.scores or ((("answer", None, answer.detail or answer.outcome, None),) if answer.outcome != "ok" else ())
+        reasons = scored.scores or (
+            (("answer", None, answer.detail or answer.outcome, None),) if answer.outcome != "ok" else ()
+        )
         self.store.add_result(
             self.run_id,
             Result(case_id=case.id, draw=draw, category=case.category, tags=case.tags, group=case.group, line=case.line,

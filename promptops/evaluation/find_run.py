@@ -37,7 +37,9 @@ def _run_at(store: Store, project: Project, ref: str, prompt: str) -> Run:
     for run in store.runs(prompt):
         if run.state == "complete" and run.header.subject == _subject(project, content, run):
             return run
-    raise EvaluationError(f"no complete run of {prompt} as it was at {ref}", hint=f"make one with `promptops eval {prompt} --at {ref}`")
+    raise EvaluationError(
+        f"no complete run of {prompt} as it was at {ref}", hint=f"make one with `promptops eval {prompt} --at {ref}`"
+    )
 
 
 def _subject(project: Project, content: Evaluable, run: Run) -> str:

@@ -34,7 +34,9 @@ class Selection:
     repeat: int = 1
 
     def accepts(self, case: Case) -> bool:
-        return (not self.categories or case.category in self.categories) and all(_has_tag(case, tag) for tag in self.tags)
+        return (not self.categories or case.category in self.categories) and all(
+            _has_tag(case, tag) for tag in self.tags
+        )
 
     def as_dict(self) -> dict[str, Json]:
         return {"categories": sorted(self.categories), "tags": sorted(self.tags), "limit": self.limit}
@@ -79,7 +81,9 @@ class Plan:
         )  # fmt: skip
 
 
-def make_plan(project: Project, name: str, *, model: str, candidate: str = "", selection: Selection, at: str = "") -> Plan:
+def make_plan(
+    project: Project, name: str, *, model: str, candidate: str = "", selection: Selection, at: str = ""
+) -> Plan:
     """Read, check and count everything for one evaluation.
 
     Raises DataError when an input is wrong or no case is selected.
@@ -105,14 +109,20 @@ def _check_selection(evaluable: Evaluable, selection: Selection) -> None:
     known = evaluable.scan.categories
     for category in selection.categories:
         if category not in known:
-            raise DataError(f"no case has the category {category[:60]!r}", where=evaluable.suite.cases_path, hint=did_you_mean(category, known))
+            raise DataError(
+                f"no case has the category {category[:60]!r}",
+                where=evaluable.suite.cases_path,
+                hint=did_you_mean(category, known),
+            )
 
 
 def _count(evaluable: Evaluable, selection: Selection) -> int:
     if selection.tags:
         return sum(1 for _ in _select(read_cases(evaluable.tree, evaluable.suite, evaluable.scan), selection))
     known = evaluable.scan.categories
-    count = sum(known[category] for category in set(selection.categories)) if selection.categories else evaluable.scan.count
+    count = (
+        sum(known[category] for category in set(selection.categories)) if selection.categories else evaluable.scan.count
+    )
     return count if selection.limit is None else min(count, selection.limit)
 
 

@@ -46,7 +46,10 @@ def paired_rate_interval(both: int, broken: int, fixed: int, neither: int, *, co
     Source: Newcombe 1998, Stat. Med. 17:2635-2650, method 10 (square-and-add Wilson with correlation).
     """
     total = both + broken + fixed + neither
-    after, before = wilson_interval(both + fixed, total, confidence=confidence), wilson_interval(both + broken, total, confidence=confidence)
+    after, before = (
+        wilson_interval(both + fixed, total, confidence=confidence),
+        wilson_interval(both + broken, total, confidence=confidence),
+    )
     p_after, p_before = (both + fixed) / total, (both + broken) / total
     margins = (both + broken) * (fixed + neither) * (both + fixed) * (broken + neither)
     phi = 0.0

@@ -86,17 +86,29 @@ def decide_one_draw(cases: Sequence[PairedCase], *, settings: GateSettings, seed
     members = {row: [case for case in ordered if row in case.rows] for row in rows}
     worse, better = _adjusted(ordered, rows, seed)
     verdicts = [
-        _judge(row, members[row], worse[row], better[row], settings.alpha, settings.tolerances.get(row, settings.tolerance)) for row in rows
+        _judge(
+            row,
+            members[row],
+            worse[row],
+            better[row],
+            alpha=settings.alpha,
+            tolerance=settings.tolerances.get(row, settings.tolerance),
+        )
+        for row in rows
     ]
     order = list(Verdict)
     verdicts.sort(key=lambda item: (order.index(item.verdict), item.p_adjusted, item.difference, item.name))
     whole = _adjusted([_in_rows(case, ("total",)) for case in ordered], ["total"], seed)
-    total = _judge("total", ordered, whole[0]["total"], whole[1]["total"], settings.alpha, settings.tolerance)
+    total = _judge(
+        "total", ordered, whole[0]["total"], whole[1]["total"], alpha=settings.alpha, tolerance=settings.tolerance
+    )
     return Comparison(verdicts=tuple(verdicts), total=total, alpha=settings.alpha)
 
 
 def _in_rows(case: PairedCase, rows: tuple[str, ...]) -> PairedCase:
-    return PairedCase(case_id=case.case_id, rows=rows, baseline=case.baseline, candidate=case.candidate, group=case.group)
+    return PairedCase(
+        case_id=case.case_id, rows=rows, baseline=case.baseline, candidate=case.candidate, group=case.group
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +117,9 @@ class _P:
     adjusted: float
 
 
-def _judge(name: str, cases: Sequence[PairedCase], worse: _P, better: _P, alpha: float, tolerance: float) -> CategoryVerdict:
+def _judge(
+    name: str, cases: Sequence[PairedCase], worse: _P, better: _P, *, alpha: float, tolerance: float
+) -> CategoryVerdict:
     n = len(cases)
     baseline, candidate = (sum(case.baseline for case in cases) / n, sum(case.candidate for case in cases) / n)
     interval = _interval(cases, 0.95)
@@ -128,11 +142,14 @@ def _interval(cases: Sequence[PairedCase], confidence: float) -> Interval:
     binary = all(score in (0, 1) for case in cases for score in (case.baseline, case.candidate))
     clusters = _clusters(cases)
     if binary and len(clusters) == len(cases):
-        counts = {pair: 0 for pair in ((1, 1), (1, 0), (0, 1), (0, 0))}
+        counts = dict.fromkeys(((1, 1), (1, 0), (0, 1), (0, 0)), 0)
         for case in cases:
             counts[int(case.baseline), int(case.candidate)] += 1
         return paired_rate_interval(counts[1, 1], counts[1, 0], counts[0, 1], counts[0, 0], confidence=confidence)
-    found = mean_interval([sum(case.candidate - case.baseline for case in members) for members in clusters.values()], confidence=confidence)
+    found = mean_interval(
+        [sum(case.candidate - case.baseline for case in members) for members in clusters.values()],
+        confidence=confidence,
+    )
     scale = len(clusters) / len(cases)
     return Interval(low=max(-1.0, found.low * scale), high=min(1.0, found.high * scale))
 
@@ -146,7 +163,9 @@ def _clusters(cases: Sequence[PairedCase]) -> dict[str, list[PairedCase]]:
 
 def _adjusted(cases: Sequence[PairedCase], rows: Sequence[str], seed: int) -> tuple[dict[str, _P], dict[str, _P]]:
     """(worse, better): raw and min-P adjusted one-sided p for every row."""
-    clusters = [members for members in _clusters(cases).values() if any(case.candidate != case.baseline for case in members)]
+    clusters = [
+        members for members in _clusters(cases).values() if any(case.candidate != case.baseline for case in members)
+    ]
     drops = np.zeros((len(clusters), len(rows)))
     place = {row: index for index, row in enumerate(rows)}
     for number, members in enumerate(clusters):
@@ -202,4 +221,3 @@ def _tail(resampled: Floats, drops: Floats) -> Any:
         return lambda totals: table[np.rint((totals / size + count) / 2).astype(np.int64)]
     ranked = np.sort(resampled)
     return lambda totals: (len(ranked) - np.searchsorted(ranked, totals - 1e-12, side="left") + 1) / (len(ranked) + 1)
-

@@ -53,7 +53,9 @@ class HttpClient:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None), trust_env=False
             )
-        async with self._session.post(self._url, data=self._body(request), headers=self._headers, allow_redirects=False) as response:
+        async with self._session.post(
+            self._url, data=self._body(request), headers=self._headers, allow_redirects=False
+        ) as response:
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk

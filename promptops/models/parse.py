@@ -1,5 +1,6 @@
 """One reading of an OpenAI-compatible chat completion, whatever transport brought it."""
 
+from dataclasses import replace
 from typing import Any
 
 from promptops.core.jsontext import Json, JsonError, parse_json
@@ -30,7 +31,7 @@ def parse_completion(body: bytes, request: ModelRequest, price: Price) -> Answer
     outcome, text, detail = _read_message(message, choices[0].get("finish_reason"))
     if outcome == "bad_response":
         return _bad(detail, body)
-    return _priced(outcome, text, detail, document, request, price)
+    return _priced(Answer(outcome=outcome, text=text, detail=detail), document, request, price)
 
 
 def _read_message(message: dict[str, Any], finish: Json) -> tuple[Outcome, str, str]:
@@ -43,7 +44,7 @@ def _read_message(message: dict[str, Any], finish: Json) -> tuple[Outcome, str, 
         return "tool_call", "", "the model called a tool"
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        content = "".join(texts) if texts and all(isinstance(text, str) for text in texts) else None
+        content = "".join(map(str, texts)) if texts and all(isinstance(text, str) for text in texts) else None
     if not isinstance(content, str):
         return "bad_response", "", "no text content"
     if finish == "length":
@@ -51,16 +52,17 @@ def _read_message(message: dict[str, Any], finish: Json) -> tuple[Outcome, str, 
     return ("ok", content, "") if content else ("bad_response", "", "empty content")
 
 
-def _priced(outcome: Outcome, text: str, detail: str, document: dict[str, Any], request: ModelRequest, price: Price) -> Answer:
+def _priced(answer: Answer, document: dict[str, Any], request: ModelRequest, price: Price) -> Answer:
+    """The answer with its tokens and cost; usage that cannot be true is replaced by an estimate, and marked."""
     usage = document.get("usage")
     counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
-    trusted = all(isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= _MAX_TOKENS for count in counts)
+    trusted = all(type(count) is int and 0 <= count <= _MAX_TOKENS for count in counts)
     if not trusted:
-        counts = [sum(estimate_tokens(message.content) for message in request.messages), estimate_tokens(text)]
+        counts = [sum(estimate_tokens(message.content) for message in request.messages), estimate_tokens(answer.text)]
     input_tokens, output_tokens = (int(count or 0) for count in counts)
-    return Answer(
-        outcome=outcome, text=text, detail=detail, model=str(document.get("model", ""))[:200],
-        input_tokens=input_tokens, output_tokens=output_tokens, usage_trusted=trusted,
+    return replace(
+        answer, model=str(document.get("model", ""))[:200], usage_trusted=trusted,
+        input_tokens=input_tokens, output_tokens=output_tokens,
         cost_nanousd=price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens),
     )  # fmt: skip
 

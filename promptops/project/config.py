@@ -16,7 +16,9 @@ from promptops.project.tree import Tree, decode_text
 LOCAL = "local"
 STORE_FOLDER = ".promptops"
 _SECRET_KEY = re.compile(r"(?:api_?key|token|secret|password)$", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"\b(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|xox[abp]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{30,})")
+_SECRET_VALUE = re.compile(
+    r"\b(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|xox[abp]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{30,})"
+)
 _VARIABLES = {"PROMPTOPS_DEFAULT_MODEL": "default_model", "PROMPTOPS_CONCURRENCY": "concurrency"}
 
 
@@ -44,7 +46,11 @@ class Config:
 def find_root(start: Path) -> Path:
     """The nearest folder at or above `start` that holds a promptops project. Raises DataError when there is none."""
     for folder in (start, *start.parents):
-        if (folder / "promptops.toml").is_file() or (folder / "prompts").is_dir() or _has_table(folder / "pyproject.toml"):
+        if (
+            (folder / "promptops.toml").is_file()
+            or (folder / "prompts").is_dir()
+            or _has_table(folder / "pyproject.toml")
+        ):
             return folder
     raise DataError("no promptops project here or above", where=str(start.name or start), hint="run `promptops init`")
 
@@ -104,7 +110,9 @@ def _line(text: str, path: tuple[str | int, ...]) -> int:
     """Line of a key or table header: tomllib gives no positions, so the last name of the path is looked up in the text."""
     start = 0
     for depth in range(1, len(path) + 1):
-        header = re.search(rf"^\[(?:tool\.promptops\.)?{re.escape('.'.join(map(str, path[:depth])))}\]", text, re.MULTILINE)
+        header = re.search(
+            rf"^\[(?:tool\.promptops\.)?{re.escape('.'.join(map(str, path[:depth])))}\]", text, re.MULTILINE
+        )
         key = re.compile(rf"^\s*{re.escape(str(path[depth - 1]))}\s*[.=]", re.MULTILINE).search(text, start)
         start = header.start() if header else key.start(0) if key else start
     return text.count("\n", 0, start) + 1 + (1 if text[start : start + 1] == "\n" else 0)
@@ -153,7 +161,9 @@ def _model_problems(table: Mapping[str, Any], alias: str, where: str) -> list[Pr
     if url and not url.startswith(("https://", "http://")):
         raise RefusedError(f"base_url of model {alias!r} is not http(s)", where=where)
     if "@" in url.partition("//")[2].partition("/")[0]:
-        problems.append(Problem(what=f"base_url of model {alias!r} holds credentials", where=where, hint="use api_key_env"))
+        problems.append(
+            Problem(what=f"base_url of model {alias!r} holds credentials", where=where, hint="use api_key_env")
+        )
     return problems
 
 

@@ -10,7 +10,16 @@ from typing import Any, BinaryIO
 
 from promptops.core.errors import DataError, EvaluationError
 
-_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat", "-c", "protocol.allow=never")
+_SAFE = (
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.pager=cat",
+    "-c",
+    "protocol.allow=never",
+)
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\\))[A-Za-z0-9_./@^~+-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -57,7 +66,9 @@ class Git:
         if not ref or ref.startswith("-") or not _REF.fullmatch(ref):
             raise DataError(f"{ref[:80]!r} is not a git ref", hint="use a branch, tag or commit id")
         try:
-            found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}").decode().strip()
+            found = (
+                self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}").decode().strip()
+            )
         except EvaluationError as error:
             raise EvaluationError(
                 f"no commit {ref!r} in this repository",
@@ -90,7 +101,9 @@ class GitTree:
     @cached_property
     def _entries(self) -> dict[str, str]:
         """Path -> blob id of every regular file of the project."""
-        listing = self.git.run("ls-tree", "-r", "-z", "--full-tree", self.commit, "--", *([self._prefix] if self._prefix else []))
+        listing = self.git.run(
+            "ls-tree", "-r", "-z", "--full-tree", self.commit, "--", *([self._prefix] if self._prefix else [])
+        )
         entries: dict[str, str] = {}
         for line in os.fsdecode(listing).split("\0"):
             head, _, path = line.partition("\t")

@@ -63,7 +63,9 @@ def _lines(tree: Tree, path: str) -> Iterator[tuple[int, bytes]]:
     try:
         file = tree.open(path)
     except FileNotFoundError:
-        raise DataError("file not found", where=path, hint="put the golden cases there, one JSON object a line") from None
+        raise DataError(
+            "file not found", where=path, hint="put the golden cases there, one JSON object a line"
+        ) from None
     with file:
         for number, raw in enumerate(file, 1):
             line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
@@ -144,7 +146,11 @@ class _Scanner:
 
     def _check_row(self, number: int, row: Mapping[str, Any]) -> None:
         if self.suite.categories and row["category"] not in self.suite.categories:
-            self._problem(number, f"unknown category {row['category']!r}", hint=did_you_mean(row["category"], self.suite.categories))
+            self._problem(
+                number,
+                f"unknown category {row['category']!r}",
+                hint=did_you_mean(row["category"], self.suite.categories),
+            )
         inputs = row["inputs"]
         if not (inputs.keys() <= self.prompt.input_names and self.prompt.input_schema.accepts(inputs)):
             for problem in self.prompt.input_problems(inputs):
@@ -168,7 +174,12 @@ class _Scanner:
             name = after[: after.index(b"\0")]
             if before.startswith(name + b"\0"):
                 first, second = sorted((int.from_bytes(before[-8:]), int.from_bytes(after[-8:])))
-                self._problem(second, f"duplicate id {name.decode()!r}", why=f"line {first} has it too", hint="give each case its own id")
+                self._problem(
+                    second,
+                    f"duplicate id {name.decode()!r}",
+                    why=f"line {first} has it too",
+                    hint="give each case its own id",
+                )
 
     def _problem(self, number: int, what: str, *, why: str = "", hint: str = "") -> None:
         self._add_problem(Problem(what=what, where=f"{self.where}:{number}", why=why, hint=hint))

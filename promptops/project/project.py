@@ -67,7 +67,9 @@ class Project:
         folder = f"{FOLDER}/{name}/{CANDIDATES}"
         known = self.tree.names(folder)
         if not is_name(candidate) or candidate not in known:
-            raise DataError(f"prompt {name} has no candidate {candidate[:60]!r}", where=folder, hint=did_you_mean(candidate, known))
+            raise DataError(
+                f"prompt {name} has no candidate {candidate[:60]!r}", where=folder, hint=did_you_mean(candidate, known)
+            )
         return OverlayTree(base=self.tree, under=f"{FOLDER}/{name}", over=f"{folder}/{candidate}")
 
     def load(self, name: str, candidate: str = "") -> Evaluable:

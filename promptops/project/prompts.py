@@ -20,7 +20,9 @@ FOLDER = "prompts"
 CANDIDATES = "candidates"
 _FENCE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _SUSPECT = re.compile(r"\$\{|\benv\(|https?://", re.IGNORECASE)
-_HIDDEN = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e007f]")
+_HIDDEN = re.compile(
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e007f]"
+)
 
 
 def prompt_names(tree: Tree) -> list[str]:
@@ -39,7 +41,9 @@ def load_prompt(tree: Tree, name: str) -> Prompt:
     except DataError as error:
         known = prompt_names(tree)
         if name not in known and "not found" in error.problems[0].what:
-            raise DataError(f"no prompt {name!r}", why=f"{where} does not exist", hint=did_you_mean(name, known)) from None
+            raise DataError(
+                f"no prompt {name!r}", why=f"{where} does not exist", hint=did_you_mean(name, known)
+            ) from None
         raise
     header, body, body_line = _split_frontmatter(text, where)
     problems = list(format_problems("prompt", header.value, lambda path: f"{where}:{header.line(path)}"))
@@ -70,7 +74,9 @@ class _Builder:
     def build(self) -> Prompt:
         fields = self.fields
         if fields["name"] != self.name:
-            self._problem(("name",), f"name {fields['name']!r} differs from the folder {self.name!r}", "make them equal")
+            self._problem(
+                ("name",), f"name {fields['name']!r} differs from the folder {self.name!r}", "make them equal"
+            )
         input_schema = self._schema(("input", "schema"))
         output = fields.get("output", {})
         output_schema = self._schema(("output", "schema")) if "schema" in output else None
@@ -80,7 +86,7 @@ class _Builder:
         messages = self._messages()
         if input_schema and not self.problems:
             self._check_names(input_schema, messages)
-        prompt_fields = {
+        prompt_fields: dict[str, Any] = {
             "knowledge": self._knowledge() if "knowledge" in fields else None,
             "examples": self._examples() if "examples" in fields else (),
             "rules": self._rules(),
@@ -113,16 +119,22 @@ class _Builder:
                 self.problems.append(Problem(what=f"{suspect.group()!r} in a prompt", where=at, why="endpoints and variables live in config",
                                              hint="pass it as an input"))  # fmt: skip
             if contains_secret(line):
-                self.problems.append(Problem(what="a secret in a prompt", where=at, hint="remove it, and revoke the key"))
+                self.problems.append(
+                    Problem(what="a secret in a prompt", where=at, hint="remove it, and revoke the key")
+                )
             hidden = _HIDDEN.search(line)
             if hidden:
-                self.problems.append(Problem(what=f"hidden character U+{ord(hidden.group()):04X}", where=at, hint="remove it"))
+                self.problems.append(
+                    Problem(what=f"hidden character U+{ord(hidden.group()):04X}", where=at, hint="remove it")
+                )
 
     def _messages(self) -> tuple[MessageTemplate, ...]:
         partials: dict[str, str] = {}
         for index, name in enumerate(self.fields.get("partials", ())):
             try:
-                partials[name] = read_text(self.tree, f"{FOLDER}/{name}", wanted_by=f"{self.where}:{self.header.line(('partials', index))}")
+                partials[name] = read_text(
+                    self.tree, f"{FOLDER}/{name}", wanted_by=f"{self.where}:{self.header.line(('partials', index))}"
+                )
                 compile_template(partials[name], f"{FOLDER}/{name}")
             except DataError as error:
                 self.problems += error.problems
@@ -150,7 +162,11 @@ class _Builder:
                     self._problem(path, f"{name!r} is not an input", did_you_mean(name, declared))
         for index, name in enumerate(self.fields["input"].get("untrusted", ())):
             if name not in declared:
-                self._problem(("input", "untrusted", index), f"untrusted input {name!r} is not an input", did_you_mean(name, declared))
+                self._problem(
+                    ("input", "untrusted", index),
+                    f"untrusted input {name!r} is not an input",
+                    did_you_mean(name, declared),
+                )
         untrusted = set(self.fields["input"].get("untrusted", ()))
         used: set[str] = set()
         for message in messages:
@@ -181,19 +197,30 @@ class _Builder:
         for path in folder_files(self.tree, folder, ".md"):
             found, problems = split_passages(read_text(self.tree, path), path)
             self.problems += problems
-            passages += [Passage(id=item.id, title=item.title, text=item.text, source=path.removeprefix(folder + "/")) for item in found]
+            passages += [
+                Passage(id=item.id, title=item.title, text=item.text, source=path.removeprefix(folder + "/"))
+                for item in found
+            ]
         seen: set[str] = set()
         for passage in passages:
             if passage.id in seen:
-                self._problem(("knowledge", "path"), f"passage id {passage.id!r} is used twice", "give each passage its own id")
+                self._problem(
+                    ("knowledge", "path"), f"passage id {passage.id!r} is used twice", "give each passage its own id"
+                )
             seen.add(passage.id)
         if not passages:
-            self._problem(("knowledge", "path"), "no passages found", f"put .md files with `## Title {{#id}}` headings into {folder}")
+            self._problem(
+                ("knowledge", "path"),
+                "no passages found",
+                f"put .md files with `## Title {{#id}}` headings into {folder}",
+            )
         scope = spec.get("scope", {})
         files = {passage.source for passage in passages}
         for value, name in scope.get("files", {}).items():
             if name not in files:
-                self._problem(("knowledge", "scope", "files", value), f"no file {name!r} in {folder}", did_you_mean(name, files))
+                self._problem(
+                    ("knowledge", "scope", "files", value), f"no file {name!r} in {folder}", did_you_mean(name, files)
+                )
         return Knowledge(passages=tuple(passages), query=spec["query"], into=spec["into"], top=spec.get("top", 4),
                          scope_input=scope.get("input", ""), scope_files=scope.get("files", {}))  # fmt: skip
 
@@ -214,7 +241,9 @@ class _Builder:
                 self.problems.append(Problem(what="not JSON", where=f"{path}:{number}", why=str(error)))
                 continue
             if not isinstance(row, dict) or set(row) != {"inputs", "output"} or not isinstance(row["inputs"], dict):
-                self.problems.append(Problem(what="an example must be {inputs: {...}, output: ...}", where=f"{path}:{number}"))
+                self.problems.append(
+                    Problem(what="an example must be {inputs: {...}, output: ...}", where=f"{path}:{number}")
+                )
                 continue
             examples.append(Example(inputs=row["inputs"], output=row["output"]))
         return tuple(examples)
@@ -244,7 +273,9 @@ def rules_problems(document: Document, where: str) -> list[Problem]:
     for name, rules in value.get("rules", {}).items():
         for index, rule in enumerate(rules):
             for key in ("when", "unless", "extract", "extract_all"):
-                problems += _pattern_problems(rule.get(key), f"{where}:{document.line(('rules', name, index))}", key.startswith("extract"))
+                problems += _pattern_problems(
+                    rule.get(key), f"{where}:{document.line(('rules', name, index))}", key.startswith("extract")
+                )
     for index, pattern in enumerate(value.get("extractive", {}).get("drop", ())):
         problems += _pattern_problems(pattern, f"{where}:{document.line(('extractive', 'drop', index))}", group=False)
     return problems
@@ -258,7 +289,11 @@ def _pattern_problems(pattern: str | None, where: str, group: bool) -> list[Prob
     except re.error as error:
         return [Problem(what=f"invalid pattern {pattern[:60]!r}", where=where, why=str(error))]
     if group and groups < 1:
-        return [Problem(what=f"pattern {pattern[:60]!r} has no group", where=where, hint="put ( ) around the part to extract")]
+        return [
+            Problem(
+                what=f"pattern {pattern[:60]!r} has no group", where=where, hint="put ( ) around the part to extract"
+            )
+        ]
     return []
 
 

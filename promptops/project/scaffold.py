@@ -26,7 +26,9 @@ def scaffold(folder: Path) -> list[str]:
             path.write_bytes(content)
         prepare_folder(folder)
     except OSError as error:
-        raise EvaluationError("cannot write the project", where=str(error.filename or folder), why=error.strerror or "") from error
+        raise EvaluationError(
+            "cannot write the project", where=str(error.filename or folder), why=error.strerror or ""
+        ) from error
     return [name for name, _ in found]
 
 

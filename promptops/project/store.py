@@ -157,7 +157,12 @@ class Store:
         """Record intents durably before the calls are made; returns their ids."""
         with self._writing():
             return [
-                int(self._sql.execute("insert into attempts(run_id, key, started_at) values (?, ?, ?)", (run_id, key, started_at)).lastrowid or 0)
+                int(
+                    self._sql.execute(
+                        "insert into attempts(run_id, key, started_at) values (?, ?, ?)", (run_id, key, started_at)
+                    ).lastrowid
+                    or 0
+                )
                 for key in keys
             ]
 
@@ -190,20 +195,29 @@ class Store:
     def buffered(self) -> int:
         return len(self._results)
 
+    def drop_buffers(self) -> None:
+        """Forget what has not been written."""
+        self._answers.clear()
+        self._results.clear()
+
     def flush(self) -> None:
         """Write what is buffered in one transaction. Raises EvaluationError when the disk refuses."""
         if not self._answers and not self._results:
             return
         with self._writing():
-            self._sql.executemany("insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._answers)
-            self._sql.executemany("insert or ignore into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._results)
-        self._answers.clear()
-        self._results.clear()
+            self._sql.executemany(
+                "insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._answers
+            )
+            self._sql.executemany(
+                "insert or ignore into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._results
+            )
+        self.drop_buffers()
 
     def runs(self, prompt: str = "") -> list[Run]:
         """Newest first."""
         rows = self._sql.execute(
-            "select header, state, finished_at from runs where ? in ('', prompt) order by started_at desc, rowid desc", (prompt,)
+            "select header, state, finished_at from runs where ? in ('', prompt) order by started_at desc, rowid desc",
+            (prompt,),
         )
         return [_run(*row) for row in rows]
 
@@ -226,13 +240,18 @@ class Store:
 
     def ledger(self, run_id: str) -> Ledger:
         attempts, paid, unknown = self._sql.execute(
-            "select count(*), coalesce(sum(cost_nanousd), 0), coalesce(sum(outcome = 'intent'), 0) from attempts where run_id = ?", (run_id,)
+            "select count(*), coalesce(sum(cost_nanousd), 0), coalesce(sum(outcome = 'intent'), 0) from attempts where run_id = ?",
+            (run_id,),
         ).fetchone()
         return Ledger(attempts=attempts, paid_nanousd=paid, unknown=unknown)
 
     def attempts(self, run_id: str) -> Iterator[tuple[str, str, str, int]]:
         """(key, started_at, outcome, cost) of each attempt, oldest first."""
-        return iter(self._sql.execute("select key, started_at, outcome, cost_nanousd from attempts where run_id = ? order by id", (run_id,)))
+        return iter(
+            self._sql.execute(
+                "select key, started_at, outcome, cost_nanousd from attempts where run_id = ? order by id", (run_id,)
+            )
+        )
 
     def import_attempts(self, run_id: str, rows: Iterable[tuple[str, str, str, int]]) -> None:
         with self._writing():
@@ -243,7 +262,9 @@ class Store:
         """Remove runs and the answers no run needs any more: (runs, answers) removed."""
         with self._writing():
             runs = sum(self._sql.execute("delete from runs where id = ?", (run_id,)).rowcount for run_id in run_ids)
-            answers = self._sql.execute("delete from answers where key not in (select answer_key from results)").rowcount
+            answers = self._sql.execute(
+                "delete from answers where key not in (select answer_key from results)"
+            ).rowcount
         self._sql.execute("vacuum")
         return runs, answers
 
@@ -284,7 +305,9 @@ def open_store(root: Path) -> Store:
     folder = root / STORE_FOLDER
     path = folder / FILE
     if folder.is_symlink() or path.is_symlink():
-        raise RefusedError("the run store is a symbolic link", where=f"{STORE_FOLDER}/{FILE}", hint="replace it by a real folder")
+        raise RefusedError(
+            "the run store is a symbolic link", where=f"{STORE_FOLDER}/{FILE}", hint="replace it by a real folder"
+        )
     try:
         prepare_folder(root)
         connection = sqlite3.connect(path, isolation_level=None, timeout=10)
@@ -292,9 +315,16 @@ def open_store(root: Path) -> Store:
     except sqlite3.OperationalError as error:
         raise _translate(error, path) from error
     except sqlite3.DatabaseError as error:
-        raise DataError("the run store is damaged", where=f"{STORE_FOLDER}/{FILE}", why=str(error), hint="move it away and evaluate again") from error
+        raise DataError(
+            "the run store is damaged",
+            where=f"{STORE_FOLDER}/{FILE}",
+            why=str(error),
+            hint="move it away and evaluate again",
+        ) from error
     except OSError as error:
-        raise EvaluationError("the run store cannot be made", where=f"{STORE_FOLDER}/", why=error.strerror or str(error)) from error
+        raise EvaluationError(
+            "the run store cannot be made", where=f"{STORE_FOLDER}/", why=error.strerror or str(error)
+        ) from error
 
 
 def prepare_folder(root: Path) -> None:
@@ -335,9 +365,13 @@ def _translate(error: sqlite3.OperationalError, path: Path) -> EvaluationError |
     where = f"{STORE_FOLDER}/{path.name}"
     name = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
     if name.startswith("SQLITE_FULL"):
-        return EvaluationError("disk full", where=where, why="what was written before is kept", hint="free some space and run again")
+        return EvaluationError(
+            "disk full", where=where, why="what was written before is kept", hint="free some space and run again"
+        )
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return EvaluationError("the run store is in use by another process", where=where, hint="wait for it, or stop it")
+        return EvaluationError(
+            "the run store is in use by another process", where=where, hint="wait for it, or stop it"
+        )
     return EvaluationError("the run store cannot be written", where=where, why=str(error))
 
 
@@ -357,7 +391,9 @@ def _answer(row: tuple[Any, ...]) -> StoredAnswer:
 
 
 def _result(row: tuple[Any, ...]) -> Result:
-    (_, case_id, draw, category, tags, group, line, case_digest, key, outcome, passed, value, latency, cost, scores) = row
+    (_, case_id, draw, category, tags, group, line, case_digest, key, outcome, passed, value, latency, cost, scores) = (
+        row
+    )
     return Result(case_id=case_id, draw=draw, category=category, tags=parse_json(tags), group=group, line=line, case_digest=case_digest,
                   answer_key=key, outcome=outcome, passed=None if passed is None else bool(passed), value=value, latency_s=latency,
                   cost_nanousd=cost, scores=tuple((name, ok, reason, grade) for name, ok, reason, grade in parse_json(scores)))  # fmt: skip

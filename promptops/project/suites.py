@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from promptops.core.checks import CHECKS, Check, JsonSchemaCheck
+from promptops.core.checks import CHECKS, Check, JsonSchemaCheck, Python
 from promptops.core.errors import DataError, Problem, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.money import parse_usd
@@ -41,9 +41,13 @@ class _Builder:
 
     def build(self) -> Suite:
         value = self.value
-        categories: dict[str, Mapping[str, Any]] = {key: entry or {} for key, entry in value.get("categories", {}).items()}
+        categories: dict[str, Mapping[str, Any]] = {
+            key: entry or {} for key, entry in value.get("categories", {}).items()
+        }
         if value["prompt"] != self.name:
-            self._problem(("prompt",), f"prompt {value['prompt']!r} differs from the file {self.name!r}", "make them equal")
+            self._problem(
+                ("prompt",), f"prompt {value['prompt']!r} differs from the file {self.name!r}", "make them equal"
+            )
         self._read_schemas(categories)
         common = self._checks(("checks",), value["checks"])
         by_category = {
@@ -54,7 +58,9 @@ class _Builder:
         slices = tuple(value.get("slices", ()))
         gate = self._gate(categories, slices)
         if self.problems:
-            raise DataError(problems=sorted(self.problems, key=lambda problem: int(problem.where.rpartition(":")[2] or 0)))
+            raise DataError(
+                problems=sorted(self.problems, key=lambda problem: int(problem.where.rpartition(":")[2] or 0))
+            )
         return Suite(
             name=self.name, prompt=value["prompt"], cases_path=f"{FOLDER}/{value['cases']}", checks=common,
             by_category=by_category, categories=tuple(categories), slices=slices, rubric=value.get("rubric", ""),
@@ -110,20 +116,37 @@ class _Builder:
             try:
                 pattern_schema(options["pattern"])
             except ValueError as error:
-                self._problem(path, f"invalid pattern {options['pattern'][:60]!r}", "no look-around, no back-references", str(error)[:120])
+                self._problem(
+                    path,
+                    f"invalid pattern {options['pattern'][:60]!r}",
+                    "no look-around, no back-references",
+                    str(error)[:120],
+                )
         if kind == "language" and "is" in options:
             options = {"is_" if key == "is" else key: item for key, item in options.items()}
         if kind == "length" and options.get("max", options.get("min", 0)) < options.get("min", 0):
             self._problem(path, "length.max is below length.min")
         if options.get("path") and self.prompt.output_format != "json":
-            self._problem(path, f"path {options['path']!r} needs an answer in JSON", "set output.format of the prompt to json")
+            self._problem(
+                path, f"path {options['path']!r} needs an answer in JSON", "set output.format of the prompt to json"
+            )
         if options.get("same_as", "") not in {"", *self.prompt.input_names}:
-            self._problem(path, f"{options['same_as']!r} is not an input", did_you_mean(options["same_as"], self.prompt.input_names))
-        return CHECKS[kind](name=name, **options)
+            self._problem(
+                path,
+                f"{options['same_as']!r} is not an input",
+                did_you_mean(options["same_as"], self.prompt.input_names),
+            )
+        make: Any = CHECKS[kind]
+        check: Check = make(name=name, **options)
+        return check
 
     def _json_schema(self, path: tuple[str | int, ...], name: str) -> Check | None:
         if self.prompt.output_schema is None and not self.schemas:
-            self._problem(path, "check json_schema without a schema", "state output.schema in the prompt, or categories.<name>.schema")
+            self._problem(
+                path,
+                "check json_schema without a schema",
+                "state output.schema in the prompt, or categories.<name>.schema",
+            )
             return None
         if self.prompt.output_format != "json":
             self._problem(path, "check json_schema needs an answer in JSON", "set output.format of the prompt to json")
@@ -143,20 +166,30 @@ class _Builder:
             self._problem(path, f"entry point {wanted!r} does not load", why=type(error).__name__)
             return None
         release = f"{point.dist.name} {point.dist.version}" if point.dist else ""
-        return CHECKS["python"](name=name, entry_point=wanted, function=function, options=options.get("options", {}), distribution=release)  # type: ignore[call-arg]
+        return Python(
+            name=name, entry_point=wanted, function=function, options=options.get("options", {}), distribution=release
+        )
 
     def _gate(self, categories: Mapping[str, Mapping[str, Any]], slices: tuple[str, ...]) -> GateSettings:
         gate = self.value.get("gate", {})
         by = tuple(gate.get("by", (CATEGORY, *slices)))
         for index, name in enumerate(by):
             if name not in (CATEGORY, *slices):
-                self._problem(("gate", "by", index), f"{name!r} is neither `category` nor a declared slice", did_you_mean(name, (CATEGORY, *slices)))
+                self._problem(
+                    ("gate", "by", index),
+                    f"{name!r} is neither `category` nor a declared slice",
+                    did_you_mean(name, (CATEGORY, *slices)),
+                )
         floors = gate.get("min_pass")
         by_name = floors if isinstance(floors, dict) else {}
         for name in by_name:
             tag, has_value, _ = name.partition("=")
             if (has_value and tag not in slices) or (not has_value and categories and name not in categories):
-                self._problem(("gate", "min_pass", name), f"{name!r} is neither a category nor `slice=value`", did_you_mean(name, categories))
+                self._problem(
+                    ("gate", "min_pass", name),
+                    f"{name!r} is neither a category nor `slice=value`",
+                    did_you_mean(name, categories),
+                )
         tolerances = {category: entry["tolerance"] for category, entry in categories.items() if "tolerance" in entry}
         settings = {key: gate[key] for key in ("alpha", "tolerance") if key in gate}
         return GateSettings(by=by, tolerances=tolerances, min_pass=floors if isinstance(floors, int | float) else None,

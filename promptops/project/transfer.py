@@ -5,13 +5,16 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
-from promptops.core.errors import DataError, Problem
+from promptops.core.errors import DataError, PromptopsError
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
-from promptops.project.store import Result, Run, RunHeader, Store, StoredAnswer
+from promptops.core.names import is_name, is_run_id
+from promptops.project.store import Result, Run, RunHeader, RunState, Store, StoredAnswer
 
 FORMAT = 1
+_FLUSH_EVERY = 1000
+_HINT = "make one with `promptops runs export`"
 
 
 def export_run(store: Store, run: Run, path: Path) -> int:
@@ -38,7 +41,13 @@ def _write(store: Store, run: Run, file: IO[bytes]) -> int:
 
 
 def _lines(store: Store, run: Run) -> Iterator[dict[str, Any]]:
-    yield {"type": "run", "promptops": FORMAT, "state": run.state, "finished_at": run.finished_at, "header": asdict(run.header)}
+    yield {
+        "type": "run",
+        "promptops": FORMAT,
+        "state": run.state,
+        "finished_at": run.finished_at,
+        "header": asdict(run.header),
+    }
     written: set[str] = set()
     for result in store.results(run.id):
         if result.answer_key not in written:
@@ -55,76 +64,112 @@ def import_run(store: Store, path: Path) -> tuple[Run, list[str]]:
     """Read an exported run into the store; (run, notices). A run that is there already is left as it is.
 
     A duplicate result keeps the first and every attempt is counted. A torn last line makes the run incomplete.
-    Raises DataError for a file that is no export, or torn elsewhere.
+    Raises DataError for a file that is no export, or torn elsewhere; the store is then as before.
     """
-    notices: list[str] = []
-    header: dict[str, Any] | None = None
-    attempts: list[tuple[str, str, str, int]] = []
-    state, results, whole = "incomplete", set[tuple[str, int]](), False
-    finished_at = ""
+    importer = _Importer(store, path.name)
     try:
-        file = path.open("rb")
+        with path.open("rb") as file:
+            for number, row in importer.rows(file):
+                if not importer.add(number, row):
+                    break
+        return importer.finish()
     except OSError as error:
-        raise DataError("cannot read the exported run", where=str(path.name), why=error.strerror or "") from error
-    with file:
-        for number, row in _rows(file, path.name, notices):
+        raise DataError("cannot read the exported run", where=path.name, why=error.strerror or "") from error
+    except PromptopsError:
+        importer.discard()
+        raise
+
+
+class _Importer:
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name = store, name
+        self.notices: list[str] = []
+        self.header: RunHeader | None = None
+        self.known = False
+        self.state: RunState = "incomplete"
+        self.finished_at = ""
+        self.whole = False
+        self.results: set[tuple[str, int]] = set()
+        self.attempts: list[tuple[str, str, str, int]] = []
+
+    def rows(self, file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+        torn = ""
+        for number, line in enumerate(file, 1):
+            if torn:
+                raise DataError("torn line", where=f"{self.name}:{number - 1}", why=torn, hint="export the run again")
             try:
-                match row["type"]:
-                    case "run":
-                        header, state, finished_at = row["header"], row["state"], row["finished_at"]
-                        fields = RunHeader(**{**row["header"], "slices": tuple(row["header"]["slices"])})
-                        if store.has_run(fields.id):
-                            return store.run(fields.id), [f"run {fields.id} is already here"]
-                        store.begin_run(fields)
-                    case "answer":
-                        store.add_answer(StoredAnswer(**_fields(row)))
-                    case "result":
-                        key = (row["case_id"], row["draw"])
-                        if key in results:
-                            notices.append(f"line {number}: duplicate result of {row['case_id']}, the first is kept")
-                        results.add(key)
-                        assert header is not None
-                        store.add_result(header["id"], Result(**{**_fields(row), "scores": tuple(tuple(item) for item in row["scores"])}))
-                    case "attempt":
-                        attempts.append((row["key"], row["started_at"], row["outcome"], row["cost_nanousd"]))
-                    case "end":
-                        whole = True
-            except (KeyError, TypeError, AssertionError) as error:
-                _discard(store, header)
-                raise DataError("not a line of an exported run", where=f"{path.name}:{number}", why=type(error).__name__) from error
-    if header is None:
-        raise DataError("not an exported run", where=path.name, hint="make one with `promptops runs export`")
-    store.import_attempts(header["id"], attempts)
-    if not whole:
-        notices.append("the file has no last line: it was cut, and the run is incomplete")
-        state = "incomplete"
-    store.finish_run(header["id"], state, finished_at)  # type: ignore[arg-type]
-    return store.run(header["id"]), notices
-
-
-def _fields(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != "type"}
-
-
-def _discard(store: Store, header: dict[str, Any] | None) -> None:
-    if header is not None:
-        store.flush()
-        store.delete_runs([header["id"]])
-
-
-def _rows(file: IO[bytes], name: str, notices: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    torn: tuple[int, str] | None = None
-    for number, line in enumerate(file, 1):
+                row = parse_json(line)
+            except JsonError as error:
+                torn = str(error)
+                continue
+            yield number, row if isinstance(row, dict) else {}
         if torn:
-            raise DataError(problems=[Problem(what="torn line", where=f"{name}:{torn[0]}", why=torn[1], hint="export the run again")])
+            self.notices.append("the last line is torn and was dropped")
+
+    def add(self, number: int, row: dict[str, Any]) -> bool:
+        """Take one line; False when the run is in the store already."""
+        kind, fields = row.get("type"), {key: value for key, value in row.items() if key != "type"}
         try:
-            row = parse_json(line)
-            if not isinstance(row, dict) or (number == 1 and (row.get("type") != "run" or row.get("promptops") != FORMAT)):
-                raise DataError("not an exported run of this format", where=f"{name}:{number}", hint="make one with `promptops runs export`")
-            yield number, row
-        except JsonError as error:
-            if number == 1:
-                raise DataError("not an exported run", where=f"{name}:1", why=str(error)) from None
-            torn = (number, str(error))
-    if torn:
-        notices.append(f"line {torn[0]} is torn and was dropped")
+            if kind == "run":
+                self._begin(fields)
+            elif kind == "answer":
+                self.store.add_answer(StoredAnswer(**fields))
+            elif kind == "result":
+                self._result(number, Result(**{**fields, "scores": tuple(map(tuple, fields["scores"]))}))
+            elif kind == "attempt":
+                self.attempts.append((fields["key"], fields["started_at"], fields["outcome"], fields["cost_nanousd"]))
+            elif kind == "end":
+                self.whole = True
+            else:
+                self._unknown(number)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError("not a line of an exported run", where=f"{self.name}:{number}", hint=_HINT) from error
+        return not self.known
+
+    def _unknown(self, number: int) -> None:
+        raise DataError("not a line of an exported run", where=f"{self.name}:{number}", hint=_HINT)
+
+    def finish(self) -> tuple[Run, list[str]]:
+        if self.header is None:
+            raise DataError("not an exported run", where=self.name, hint=_HINT)
+        if not self.known:
+            self.store.import_attempts(self.header.id, self.attempts)
+            if not self.whole:
+                self.notices.append("the file has no last line: it was cut, and the run is incomplete")
+                self.state = "incomplete"
+            self.store.finish_run(self.header.id, self.state, self.finished_at)
+        return self.store.run(self.header.id), self.notices
+
+    def discard(self) -> None:
+        self.store.drop_buffers()
+        if self.header is not None and not self.known:
+            self.store.delete_runs([self.header.id])
+
+    def _begin(self, fields: dict[str, Any]) -> None:
+        header = RunHeader(**{**fields["header"], "slices": tuple(fields["header"]["slices"])})
+        if (
+            self.header is not None
+            or fields["promptops"] != FORMAT
+            or not (is_run_id(header.id) and is_name(header.prompt))
+        ):
+            raise ValueError("header")
+        if fields["state"] not in get_args(RunState):
+            raise ValueError("state")
+        self.header, self.state, self.finished_at = header, fields["state"], str(fields["finished_at"])
+        if self.store.has_run(header.id):
+            self.known = True
+            self.notices.append(f"run {header.id} is already here")
+        else:
+            self.store.begin_run(header)
+
+    def _result(self, number: int, result: Result) -> None:
+        if self.header is None:
+            raise ValueError("a result before the header")
+        key = (result.case_id, result.draw)
+        if key in self.results:
+            self.notices.append(f"line {number}: a second result of {result.case_id}; the first is kept")
+            return
+        self.results.add(key)
+        self.store.add_result(self.header.id, result)
+        if self.store.buffered >= _FLUSH_EVERY:
+            self.store.flush()

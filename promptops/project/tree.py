@@ -50,7 +50,9 @@ class WorkTree:
         except (OSError, ValueError) as error:
             raise FileNotFoundError(path) from error
         if not real.is_relative_to(self.root.resolve()):
-            raise RefusedError("path leaves the project", where=path, hint="keep the file, not a link to it, in the project")
+            raise RefusedError(
+                "path leaves the project", where=path, hint="keep the file, not a link to it, in the project"
+            )
         return real
 
 
@@ -84,7 +86,7 @@ class OverlayTree:
 
 
 def read_text(tree: Tree, path: str, *, wanted_by: str = "") -> str:
-    """A UTF-8 text file with `\\n` line ends and no byte order mark. Raises DataError when missing or not such text."""
+    """A UTF-8 text file, its line ends as in Unix and without byte order mark. Raises DataError when missing or not such text."""
     try:
         data = tree.read(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -100,9 +102,13 @@ def decode_text(data: bytes, where: str) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError("not UTF-8", where=f"{where}:{line}", why=f"byte 0x{data[error.start]:02x}", hint="save the file as UTF-8") from None
+        raise DataError(
+            "not UTF-8", where=f"{where}:{line}", why=f"byte 0x{data[error.start]:02x}", hint="save the file as UTF-8"
+        ) from None
     if "\x00" in text:
-        raise DataError("NUL character", where=f"{where}:{text.count(chr(10), 0, text.index(chr(0))) + 1}", hint="remove it")
+        raise DataError(
+            "NUL character", where=f"{where}:{text.count(chr(10), 0, text.index(chr(0))) + 1}", hint="remove it"
+        )
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -113,5 +119,12 @@ def folder_files(tree: Tree, folder: str, suffix: str) -> Iterator[str]:
 
 def _refuse_escape(path: str) -> None:
     pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or path.startswith("~") or "\\" in path or ":" in path or os.sep + os.sep in path:
+    if (
+        pure.is_absolute()
+        or ".." in pure.parts
+        or path.startswith("~")
+        or "\\" in path
+        or ":" in path
+        or os.sep + os.sep in path
+    ):
         raise RefusedError(f"path {path[:80]!r} leaves the project", hint="use a relative path inside the project")

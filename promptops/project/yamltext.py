@@ -87,7 +87,7 @@ class _Reader:
         return value
 
     def _value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
-        self.lines[path] = event.start_mark.line + self.first_line
+        self.lines[path] = self._line(event)
         if len(path) > _MAX_DEPTH:
             raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
         if isinstance(event, AliasEvent):
@@ -109,7 +109,7 @@ class _Reader:
         for event in events:
             if isinstance(event, MappingEndEvent):
                 break
-            line = event.start_mark.line + self.first_line
+            line = self._line(event)
             if not isinstance(event, ScalarEvent):
                 self._refuse(event, "a key that is not text", "use a plain word as key")
                 self._value(event, events, path)
@@ -131,7 +131,7 @@ class _Reader:
             result.append(self._value(event, events, (*path, len(result))))
         return result
 
-    def _scalar(self, event: ScalarEvent) -> Json:  # noqa: PLR0911 - one line a kind of scalar
+    def _scalar(self, event: ScalarEvent) -> Json:
         text: str = event.value
         if event.style or not event.implicit[0]:
             return text
@@ -158,6 +158,10 @@ class _Reader:
             return 0.0
         return number
 
+    def _line(self, event: Event) -> int:
+        mark: Any = event.start_mark
+        return int(mark.line) + self.first_line
+
     def _refuse(self, event: Event, what: str, hint: str) -> None:
-        line = event.start_mark.line + self.first_line
+        line = self._line(event)
         self.problems.append(Problem(what=f"{what} is not allowed", where=f"{self.where}:{line}", hint=hint))

@@ -19,7 +19,18 @@ _NAMED = 6
 def render_comparison(found: RunComparison, next_commands: list[str]) -> RenderableType:
     """The verdict first, one row per category and slice worst first, then a sentence for each blocked one."""
     comparison = found.comparison
-    grid = table("", "verdict", "n>", "baseline>", "candidate>", "difference>", "95% interval>", "adjusted p>", "broken>", "fixed>")
+    grid = table(
+        "",
+        "verdict",
+        "n>",
+        "baseline>",
+        "candidate>",
+        "difference>",
+        "95% interval>",
+        "adjusted p>",
+        "broken>",
+        "fixed>",
+    )
     for position, verdict in enumerate(comparison.verdicts):
         grid.add_row(*_cells(verdict), end_section=position == len(comparison.verdicts) - 1)
     grid.add_row(*_cells(comparison.total), style="bold")
@@ -57,7 +68,9 @@ def sentence(verdict: CategoryVerdict, alpha: float) -> str:
 
 
 def _cases(verdict: CategoryVerdict) -> Text:
-    shown = ", ".join(verdict.broken[:_NAMED]) + (f", and {len(verdict.broken) - _NAMED} more" if len(verdict.broken) > _NAMED else "")
+    shown = ", ".join(verdict.broken[:_NAMED]) + (
+        f", and {len(verdict.broken) - _NAMED} more" if len(verdict.broken) > _NAMED else ""
+    )
     return Text.assemble(f"  broke in {verdict.name}: ", show(shown))
 
 

@@ -35,7 +35,11 @@ def _answer(summary: Summary) -> Text:
     if run.state == "interrupted":
         return headline("STOPPED", "yellow", f"{name}: {summary.stored} of {run.header.planned} answers kept")
     if summary.coverage < 1:
-        return headline("NOT EVALUATED", "yellow", f"{name}: {total.unscored} of {run.header.planned} answers could not be scored; this is no verdict")
+        return headline(
+            "NOT EVALUATED",
+            "yellow",
+            f"{name}: {total.unscored} of {run.header.planned} answers could not be scored; this is no verdict",
+        )
     rate = f"{total.passed}/{total.scored} cases pass ({percent(total.rate)}, 95% interval {percent_interval(total.interval)})"
     missed = summary.missed_floors
     if missed:
@@ -52,7 +56,11 @@ def _tables(summary: Summary) -> RenderableType:
     rows: list[tuple[Row, str]] = [(row, "") for row in _worst_first(summary.categories)]
     rows += [(row, "") for row in _worst_first(summary.slices)]
     for position, (row, style) in enumerate(rows):
-        grid.add_row(*_cells(row), style="red" if row.below_floor else style, end_section=position in (len(summary.categories) - 1, len(rows) - 1))
+        grid.add_row(
+            *_cells(row),
+            style="red" if row.below_floor else style,
+            end_section=position in (len(summary.categories) - 1, len(rows) - 1),
+        )
     grid.add_row(*_cells(summary.total), style="bold")
     checks = table("check", "passed>", "failed>", "unscored>")
     for check in sorted(summary.checks, key=lambda item: -item.failed):

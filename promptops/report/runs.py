@@ -47,16 +47,31 @@ def render_case(view: CaseView) -> RenderableType:
     """Input, expected values, the answer, and what each check said."""
     result = view.result
     word, style = _WORD[result.passed]
-    title = Text.assemble((word, f"bold {style}"), "  ", show(result.case_id), f"  draw {result.draw + 1}, {result.category}, ", show(_tags(result.tags)))
+    title = Text.assemble(
+        (word, f"bold {style}"),
+        "  ",
+        show(result.case_id),
+        f"  draw {result.draw + 1}, {result.category}, ",
+        show(_tags(result.tags)),
+    )
     parts: list[RenderableType] = [title]
     if view.case is None:
-        parts.append(Text(f"the golden row changed since this run ({view.where}); only what was stored is shown", style="yellow"))
+        parts.append(
+            Text(f"the golden row changed since this run ({view.where}); only what was stored is shown", style="yellow")
+        )
     else:
         parts.append(Text(view.where, style="dim"))
         for name, value in view.case.inputs.items():
             parts += [Text(f"\n{name}:", style="bold"), show(_readable(value))]
-        parts += [Text("\nexpected:", style="bold"), *(Text.assemble(f"  {name}: ", show(_readable(value))) for name, value in view.case.expected.items())]
-    parts += [Text("\nanswer:", style="bold"), show(view.answer.text if view.answer else f"(none: {result.outcome})"), Text("")]
+        parts += [
+            Text("\nexpected:", style="bold"),
+            *(Text.assemble(f"  {name}: ", show(_readable(value))) for name, value in view.case.expected.items()),
+        ]
+    parts += [
+        Text("\nanswer:", style="bold"),
+        show(view.answer.text if view.answer else f"(none: {result.outcome})"),
+        Text(""),
+    ]
     grid = table("check", "result", "why")
     for name, passed, reason, _ in result.scores:
         grid.add_row(show(name), Text(*_WORD[passed]), show(reason))

@@ -40,7 +40,7 @@ def points_interval(interval: Interval) -> str:
 def seconds(value: float) -> str:
     if value == 0:
         return "0"
-    return f"{1000 * value:.2g} ms" if value < 0.01 else f"{1000 * value:.0f} ms" if value < 1 else f"{value:.2f} s"
+    return "<1 ms" if value < 0.001 else f"{1000 * value:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def p_value(p: float) -> str:

@@ -68,7 +68,9 @@ class Equals(Check):
         except NoPart as missing:
             return Score(check=self.name, passed=False, reason=str(missing))
         passed = self._same(got, wanted)
-        return Score(check=self.name, passed=passed, reason="equal" if passed else f"{brief(got)} is not {brief(wanted)}")
+        return Score(
+            check=self.name, passed=passed, reason="equal" if passed else f"{brief(got)} is not {brief(wanted)}"
+        )
 
     def _same(self, got: Json, wanted: Json) -> bool:
         if isinstance(got, bool) or isinstance(wanted, bool):
@@ -222,7 +224,9 @@ class Similarity(Check):
         if max(len(text), len(str(wanted))) > _MAX_SIMILARITY_CHARS:
             return Unscored(check=self.name, reason=f"text longer than {_MAX_SIMILARITY_CHARS} characters")
         value = similarity(fold(text), fold(str(wanted)), metric=self.metric)
-        return Score(check=self.name, passed=value >= self.min, reason=f"{value:.2f} (needs {self.min:.2f})", value=value)
+        return Score(
+            check=self.name, passed=value >= self.min, reason=f"{value:.2f} (needs {self.min:.2f})", value=value
+        )
 
 
 def similarity(text: str, other: str, *, metric: str) -> float:

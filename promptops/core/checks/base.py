@@ -41,7 +41,9 @@ class Completion:
     cost_nanousd: int = 0
 
     @classmethod
-    def of(cls, text: str, output_format: OutputFormat, *, latency_s: float = 0.0, cost_nanousd: int = 0) -> "Completion":
+    def of(
+        cls, text: str, output_format: OutputFormat, *, latency_s: float = 0.0, cost_nanousd: int = 0
+    ) -> "Completion":
         value: Json = None
         json_error = ""
         if output_format == "json":

@@ -135,7 +135,9 @@ def _markdown_fault(text: str) -> str:
     for token in _flat(_markdown_parser().parse(text)):
         if token.type in ("html_block", "html_inline"):
             return f"HTML: {brief(token.content)}"
-        target = str(token.attrGet("href") or token.attrGet("src") or "") if token.type in ("link_open", "image") else ""
+        target = (
+            str(token.attrGet("href") or token.attrGet("src") or "") if token.type in ("link_open", "image") else ""
+        )
         if target and not _SAFE_LINK.match(target):
             return f"link to {brief(target)}"
         if token.type == "fence" and lines[token.map[1] - 1].strip(" >")[:3] not in ("```", "~~~"):
@@ -150,6 +152,7 @@ def _plain_fault(text: str) -> str:
 
 _CONFIDENT = 0.6
 _KANA = re.compile(r"[\u3041-\u30ff]")
+_HAN = re.compile(r"[\u3400-\u9fff]")
 _NOT_PROSE = re.compile(r"https?://\S+|\S+@\S+|[\w-]*\d[\w-]*|[A-Z]{2,}[-_]\w+")
 
 
@@ -178,9 +181,14 @@ class Language(Check):
             return Score(check=self.name, passed=False, reason=str(missing))
         if not text.strip():
             return Score(check=self.name, passed=False, reason="the answer is empty")
-        got = detect_language(text)
-        if not wanted or not got:
-            return Unscored(check=self.name, reason=f"cannot tell the language of the {'answer' if wanted else 'input'}")
+        if not wanted:
+            return Unscored(check=self.name, reason="cannot tell the language of the input")
+        got, probability = guess_language(text)
+        if got != wanted and probability < _CONFIDENT:
+            return Unscored(
+                check=self.name,
+                reason=f"cannot tell the language of the answer ({got} with probability {probability:.2f})",
+            )
         return Score(check=self.name, passed=got == wanted, reason=f"answer in {got}, wanted {wanted}")
 
     def _wanted(self, case: CaseFacts) -> str:
@@ -193,12 +201,21 @@ class Language(Check):
 
 def detect_language(text: str) -> str:
     """ISO 639-1 code of the main language, '' when it cannot be told with a probability of 0.6."""
+    language, probability = guess_language(text)
+    return language if probability >= _CONFIDENT else ""
+
+
+def guess_language(text: str) -> tuple[str, float]:
+    """The likeliest ISO 639-1 code and its probability (0..1); numbers, ids, addresses and links do not count.
+
+    Kana decide for Japanese when at least 3 of 10 letters are Japanese or Chinese characters: only Japanese writes kana.
+    """
     prose = _NOT_PROSE.sub(" ", text)
-    kana = len(_KANA.findall(prose))
-    if kana and kana * 5 >= len(re.sub(r"\s", "", prose)):
-        return "ja"
+    kana, han, letters = len(_KANA.findall(prose)), len(_HAN.findall(prose)), sum(map(str.isalpha, prose))
+    if kana and (kana + han) * 10 >= letters * 3:
+        return "ja", 1.0
     language, probability = _language_model().classify(prose)
-    return str(language) if probability >= _CONFIDENT else ""
+    return str(language), float(probability)
 
 
 @lru_cache(maxsize=1)

@@ -133,7 +133,7 @@ class Cost(Check):
         return Score(check=self.name, passed=passed, reason=reason)
 
 
-PythonCheck = Callable[..., bool | float | Score | Unscored | None]
+PythonCheck = Callable[..., object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

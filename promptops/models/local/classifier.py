@@ -1,16 +1,15 @@
-"""local:classifier: TF-IDF and logistic regression on the golden cases themselves, each case predicted out of fold.
+"""local:classifier: logistic regression on TF-IDF and on what the rules say, each golden case predicted out of fold.
 
 A case is never predicted by a model that saw it, or a case of its group, or another case with the same text: what is
 scored is what the classifier would do on a new text.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from promptops.core.digest import digest
 from promptops.core.errors import DataError
-from promptops.core.jsontext import Json, canonical_json
+from promptops.core.jsontext import Json, canonical_json, parse_json
 from promptops.core.suite import Case
 from promptops.models.base import ModelRequest
 from promptops.models.local import input_text
@@ -19,6 +18,7 @@ from promptops.models.local.rules import Rules
 MAX_ROWS = 50_000
 _DEFAULT_FOLDS = 10
 _DEFAULT_REGULARIZATION = 10.0
+_HINT_WEIGHT = 0.5
 
 
 class Classifier:
@@ -45,7 +45,9 @@ class Classifier:
             raise DataError("local:classifier knows only the golden cases", hint="evaluate the golden cases")
         return self._rules.values(request, self._predictions[key])
 
-    def _cross_validate(self, rows: list[Case], *, folds: int, regularization: float, seed: int) -> dict[str, dict[str, Json]]:
+    def _cross_validate(
+        self, rows: list[Case], *, folds: int, regularization: float, seed: int
+    ) -> dict[str, dict[str, Json]]:
         """Out-of-fold predictions by text."""
         import numpy as np
         from sklearn.model_selection import GroupKFold
@@ -56,17 +58,26 @@ class Classifier:
         if folds < 2:
             raise DataError("local:classifier needs at least two different cases", hint="add golden cases")
         predicted: dict[str, dict[str, Json]] = {digest(text): {} for text in texts}
+        hints = self._hints(rows)
         labels = {name: [canonical_json(row.expected.get(name)).decode() for row in rows] for name in self._fields}
         splitter = GroupKFold(n_splits=folds, shuffle=True, random_state=seed)
         for train, test in splitter.split(np.zeros(len(rows)), groups=groups):
-            vectorizer = _vectorizer()
-            seen = vectorizer.fit_transform([texts[index] for index in train])
-            unseen = vectorizer.transform([texts[index] for index in test])
+            seen, unseen = _features(
+                [texts[index] for index in train], [texts[index] for index in test], hints[train], hints[test]
+            )
             for name in self._fields:
                 values = _fit_predict(seen, [labels[name][index] for index in train], unseen, regularization)
                 for index, value in zip(test, values, strict=True):
-                    predicted[digest(texts[index])][name] = _value(value)
+                    predicted[digest(texts[index])][name] = parse_json(value)
         return predicted
+
+    def _hints(self, rows: list[Case]) -> Any:
+        """What the rules say of each case, one-hot: features that need no training."""
+        from sklearn.feature_extraction import DictVectorizer
+
+        said = [self._rules.values(ModelRequest(messages=(), inputs=row.inputs), {}) for row in rows]
+        marks = [{f"{name}={values[name]}": _HINT_WEIGHT for name in self._fields if name in values} for values in said]
+        return DictVectorizer().fit_transform(marks)
 
 
 def _groups(rows: list[Case], texts: list[str]) -> list[str]:
@@ -75,29 +86,26 @@ def _groups(rows: list[Case], texts: list[str]) -> list[str]:
     return [row.group or first_of_text.setdefault(text, row.id) for row, text in zip(rows, texts, strict=True)]
 
 
-def _vectorizer() -> Any:
+def _features(seen: list[str], unseen: list[str], seen_hints: Any, unseen_hints: Any) -> tuple[Any, Any]:
+    """TF-IDF of words and of character n-grams, learnt from the seen texts only, beside the hints."""
+    from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import FeatureUnion
 
-    return FeatureUnion([
-        ("words", TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, strip_accents="unicode")),
-        ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=2, sublinear_tf=True, max_features=30_000)),
-    ])  # fmt: skip
+    parts = [
+        TfidfVectorizer(sublinear_tf=True, strip_accents="unicode"),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=2, sublinear_tf=True, max_features=20_000),
+    ]
+    learnt = [part.fit_transform(seen) for part in parts]
+    return hstack([*learnt, seen_hints]).tocsr(), hstack(
+        [*(part.transform(unseen) for part in parts), unseen_hints]
+    ).tocsr()
 
 
 def _fit_predict(seen: Any, labels: list[str], unseen: Any, regularization: float) -> list[str]:
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
 
     if len(set(labels)) == 1:
         return [labels[0]] * unseen.shape[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=regularization, max_iter=60, tol=1e-3, class_weight="balanced")
-        return [str(label) for label in model.fit(seen, labels).predict(unseen)]
-
-
-def _value(label: str) -> Json:
-    from promptops.core.jsontext import parse_json
-
-    return parse_json(label)
+    model = OneVsRestClassifier(LogisticRegression(C=regularization, solver="liblinear", class_weight="balanced"))
+    return [str(label) for label in model.fit(seen, labels).predict(unseen)]

@@ -33,7 +33,7 @@ class Extractive:
 
     def respond(self, request: ModelRequest) -> Json:
         found = sentences(plain_text(input_text(request, self._text)))[:_MAX_SENTENCES]
-        kept = [item for item in found if not any(pattern.search(item) for pattern in self._drop)] or found
+        kept = [item for item in found if not any(pattern.search(item) for pattern in self._drop)]
         if not kept:
             return ""
         scores = self._scores(kept)

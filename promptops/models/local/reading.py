@@ -46,15 +46,12 @@ def read_number(text: str) -> float | None:
 def read_date(text: str) -> str | None:
     """The first date in `text` as YYYY-MM-DD, day before month where only digits are given; None when there is none."""
     folded = unicodedata.normalize("NFKC", text)
-    found: list[tuple[int, int, int, int]] = []
-    for match in _YEAR_FIRST.finditer(folded):
-        found.append((match.start(), int(match[1]), int(match[2]), int(match[3])))
-    for match in _NUMERIC.finditer(folded):
-        found.append((match.start(), int(match[3]), int(match[2]), int(match[1])))
-    for match in _DAY_FIRST.finditer(folded):
-        found.append((match.start(), int(match[3]), _MONTH_OF.get(match[2].casefold(), 0), int(match[1])))
-    for match in _MONTH_FIRST.finditer(folded):
-        found.append((match.start(), int(match[3]), _MONTH_OF.get(match[1].casefold(), 0), int(match[2])))
+    found = [(m.start(), int(m[1]), int(m[2]), int(m[3])) for m in _YEAR_FIRST.finditer(folded)]
+    found += [(m.start(), int(m[3]), int(m[2]), int(m[1])) for m in _NUMERIC.finditer(folded)]
+    found += [(m.start(), int(m[3]), _MONTH_OF.get(m[2].casefold(), 0), int(m[1])) for m in _DAY_FIRST.finditer(folded)]
+    found += [
+        (m.start(), int(m[3]), _MONTH_OF.get(m[1].casefold(), 0), int(m[2])) for m in _MONTH_FIRST.finditer(folded)
+    ]
     for _, year, month, day in sorted(found):
         try:
             return date(year, month, day).isoformat()

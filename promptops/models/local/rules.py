@@ -36,9 +36,9 @@ class Rule:
         return cls(
             source=source,
             value=spec.get("value"),
-            pattern=_pattern(spec[source]) if source.startswith("extract") else None,
-            when=_pattern(spec.get("when")),
-            unless=_pattern(spec.get("unless")),
+            pattern=re.compile(spec[source], re.MULTILINE) if source.startswith("extract") else None,
+            when=_condition(spec.get("when")),
+            unless=_condition(spec.get("unless")),
             only_if=spec.get("if", {}),
             as_=spec.get("as", "text"),
             map={fold(key): item for key, item in spec.get("map", {}).items()},
@@ -66,20 +66,27 @@ class Rule:
         plain = " ".join(found.split())
         if fold(plain) in self.map:
             return self.map[fold(plain)]
-        number = read_number(plain) if self.as_ in ("integer", "number") else None
-        value: Json = {
-            "text": lambda: plain,
-            "upper": plain.upper,
-            "integer": lambda: None if number is None else int(number),
-            "number": lambda: number,
-            "date": lambda: read_date(plain),
-            "months": lambda: read_duration(plain, unit="months"),
-            "days": lambda: read_duration(plain, unit="days"),
-        }[self.as_]()
+        value = _convert(plain, self.as_)
         return _ABSENT if value is None else value
 
 
-def _pattern(source: str | None) -> re.Pattern[str] | None:
+def _convert(text: str, as_: str) -> Json:
+    """The text as what the rule asks for; None when it cannot be read so."""
+    match as_:
+        case "upper":
+            return text.upper()
+        case "integer" | "number":
+            number = read_number(text)
+            return int(number) if number is not None and as_ == "integer" else number
+        case "date":
+            return read_date(text)
+        case "months" | "days":
+            return read_duration(text, unit=as_)
+        case _:
+            return text
+
+
+def _condition(source: str | None) -> re.Pattern[str] | None:
     return re.compile(source, re.IGNORECASE | re.MULTILINE) if source else None
 
 

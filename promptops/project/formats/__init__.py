@@ -33,7 +33,9 @@ def format_problems(name: FormatName, value: Json, at: Callable[[Path], str]) ->
         if violation.unexpected:
             known = _known_keys(schema.document, violation)
             for key in violation.unexpected:
-                yield Problem(what=f"unknown key {key!r}", where=at((*violation.path, key)), hint=did_you_mean(key, known))
+                yield Problem(
+                    what=f"unknown key {key!r}", where=at((*violation.path, key)), hint=did_you_mean(key, known)
+                )
         else:
             yield Problem(what=_describe(violation, value), where=at(violation.path))
 
@@ -45,7 +47,11 @@ def _describe(violation: SchemaViolation, value: Json) -> str:
     where = ".".join(str(step) for step in violation.path)
     shown = "" if isinstance(part, dict | list) else f" {str(part)[:60]!r}"
     message = violation.message.removeprefix("value ")
-    return f"`{where}`{shown} {message}" if where else f"{shown.strip() or 'the file'} {message}".replace("the file value", "the file")
+    return (
+        f"`{where}`{shown} {message}"
+        if where
+        else f"{shown.strip() or 'the file'} {message}".replace("the file value", "the file")
+    )
 
 
 def _known_keys(document: Mapping[str, Any], violation: SchemaViolation) -> list[str]:

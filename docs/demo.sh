@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# The main job, offline, on the golden data of this repository: `make demo` runs this.
+set -euo pipefail
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
+[ -t 1 ] || say() { printf '\n== %s\n' "$1"; }
+run() { printf '$ %s\n' "$*"; "$@"; }
+run_id() { promptops runs list --prompt "$1" --limit 1 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["runs"][0]["run"])'; }
+
+say "1. Every file is checked before anything is asked"
+run promptops lint
+
+say "2. Four prompts, their golden cases, and the simplest model each of them has (no key, no network)"
+for prompt in support-triage warranty-answer contract-terms support-summary; do
+  run promptops eval "$prompt" --model local
+done
+baseline=$(run_id support-summary)
+
+say "3. A change to support-summary: skip greetings and other short lines"
+run promptops eval support-summary --candidate skip-small-talk --model local
+candidate=$(run_id support-summary)
+
+say "4. Is it better? The total says yes. The categories say what it costs"
+code=0
+run promptops compare "$baseline" "$candidate" || code=$?
+if [ "$code" -ne 1 ]; then
+  echo "demo: expected the comparison to be blocked (exit 1), but it exited $code" >&2
+  exit 70
+fi
+
+say "5. What happened"
+broken=$(promptops compare "$baseline" "$candidate" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["rows"][0]["broken"][0])') || true
+run promptops view "$candidate" --case "$broken"
+
+cat <<END
+
+The comparison exited with 1, so a pull request with this change would be blocked: Japanese has no blanks
+between words, so every Japanese sentence is a "line of fewer than five words", and all of them were dropped.
+
+The results are in .promptops/store.sqlite3. Try next:
+  promptops view $candidate                         every case that did not pass
+  promptops runs export $baseline -o baseline.jsonl    a run as a file, for CI and colleagues
+  export OPENAI_API_KEY=...                         then ask a real model (see [tool.promptops.models] in pyproject.toml):
+  promptops eval support-triage --model small --dry-run
+  promptops eval support-triage --model small
+END
