@@ -22,17 +22,16 @@ def test_a_change_that_breaks_one_category_is_blocked_although_the_total_rose(sa
     many = [
         {**row, "id": f"{row['id']}-{copy}", "inputs": {"feedback": f"{row['inputs']['feedback']} ({copy})"}}
         for row in rows
-        for copy in range(3)
+        for copy in range(6)
     ]
     sandbox.write_rows(many)
-    sandbox.write(
-        f"prompts/{PROMPT}/candidates/terse/rules.yaml",
-        "promptops: 1\ndefault: rules\nrules:\n  sentiment:\n"
-        "    - {value: neutral, when: 'parcel|delivered|courier|packed|Tuesday|holiday|box|address|waiting|order'}\n"
-        "    - {value: negative, when: 'broke|crash|worst|battery'}\n"
-        "    - {value: positive, when: 'love|Happy|best|uses it daily'}\n"
-        "    - {value: neutral}\n",
+    rules = sandbox.read(f"prompts/{PROMPT}/rules.yaml")
+    changed = rules.replace(
+        "  sentiment:\n",
+        "  sentiment:\n    - {value: neutral, when: 'parcel in a row|courier'}\n"
+        "    - {value: positive, when: 'Not bad|uses it daily'}\n    - {value: negative, when: battery}\n",
     )
+    sandbox.write(f"prompts/{PROMPT}/candidates/terse/rules.yaml", changed)
     baseline = sandbox.run("eval", "--json").json["runs"][0]
     candidate = sandbox.run("eval", PROMPT, "--candidate", "terse", "--json").json["runs"][0]
 
