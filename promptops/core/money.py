@@ -9,16 +9,26 @@ _MAX_USD_PER_MTOK = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """Nano-dollars per million tokens."""
+    """Nano-dollars per million tokens; cached input costs as much as other input unless a price is given."""
 
     input_nanousd_per_mtok: int = 0
+    cached_input_nanousd_per_mtok: int | None = None
     output_nanousd_per_mtok: int = 0
 
-    def cost_nanousd(self, *, input_tokens: int, output_tokens: int) -> int:
-        """Cost of one call, rounded up to a whole nano-dollar. Raises ValueError for negative counts."""
-        if input_tokens < 0 or output_tokens < 0:
-            raise ValueError("token counts cannot be negative")
-        total = input_tokens * self.input_nanousd_per_mtok + output_tokens * self.output_nanousd_per_mtok
+    def cost_nanousd(self, *, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> int:
+        """Cost of one call, rounded up to a whole nano-dollar; cached tokens are part of the input tokens.
+
+        Raises ValueError for counts that are negative, or more cached tokens than input tokens.
+        """
+        if not 0 <= cached_input_tokens <= input_tokens or output_tokens < 0:
+            raise ValueError("token counts cannot be negative, nor cached input more than input")
+        cached = self.cached_input_nanousd_per_mtok
+        cached_price = self.input_nanousd_per_mtok if cached is None else cached
+        total = (
+            (input_tokens - cached_input_tokens) * self.input_nanousd_per_mtok
+            + cached_input_tokens * cached_price
+            + output_tokens * self.output_nanousd_per_mtok
+        )
         return -(-total // 1_000_000)
 
     @property

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
 from promptops.core.digest import digest
 from promptops.core.errors import DataError, did_you_mean
@@ -15,7 +17,11 @@ from promptops.models.local.echo import Echo
 from promptops.models.local.extractive import Extractive
 from promptops.models.local.rules import Rules
 from promptops.models.local.search import Search
-from promptops.project.config import ModelConfig
+from promptops.models.secret import Secret
+from promptops.project.config import ModelConfig, check_host
+
+if TYPE_CHECKING:
+    from promptops.models.sdk import TokenProvider
 
 _VERSIONS = {"rules": Rules.version, "classifier": Classifier.version, "extractive": Extractive.version,
              "search": Search.version, "echo": Echo.version}  # fmt: skip
@@ -50,15 +56,43 @@ def open_client(
     if model.provider == "local":
         name = _local_name(model, prompt)
         return LocalClient(name=name, model=_local_model(name, prompt, cases))
+    found = os.environ if environment is None else environment
+    check_host(model, found)
+    shared: dict[str, Any] = {
+        "base_url": model.base_url, "model": model.model, "key": _key(model, found), "price": model.price, "timeout_s": model.timeout_s,
+    }  # fmt: skip
+    if model.transport == "sdk":
+        from promptops.models.sdk import SdkClient
+
+        return SdkClient(**shared, api_version=model.azure_api_version, token=_token_provider(model))
     from promptops.models.http import HttpClient
 
-    key = ""
-    if model.api_key_env:
-        key = (os.environ if environment is None else environment).get(model.api_key_env, "")
-        if not key:
-            raise DataError(f"no key for model {model.alias!r}", why=f"{model.api_key_env} is not set",
-                            hint=f"set {model.api_key_env}, or try `--model local`")  # fmt: skip
-    return HttpClient(base_url=model.base_url, model=model.model, key=key, price=model.price, timeout_s=model.timeout_s)
+    return HttpClient(**shared, stream=model.stream)
+
+
+def _key(model: ModelConfig, environment: Mapping[str, str]) -> Secret:
+    if not model.api_key_env:
+        return Secret("")
+    value = environment.get(model.api_key_env, "").strip()
+    if not value:
+        raise DataError(f"no key for model {model.alias!r}", why=f"{model.api_key_env} is not set",
+                        hint=f"set {model.api_key_env}, or try `--model local`")  # fmt: skip
+    if not value.isascii() or not value.isprintable():
+        raise DataError(
+            f"the key of model {model.alias!r} has characters no key has", where=model.api_key_env, hint="set it again"
+        )
+    return Secret(value)
+
+
+def _token_provider(model: ModelConfig) -> "TokenProvider | None":
+    if not model.token_provider:
+        return None
+    known = {point.name: point for point in entry_points(group="promptops.tokens")}
+    if model.token_provider not in known:
+        raise DataError(f"no entry point {model.token_provider!r} in the group promptops.tokens",
+                        hint=did_you_mean(model.token_provider, known) or "install the package that provides it")  # fmt: skip
+    provider: TokenProvider = known[model.token_provider].load()
+    return provider
 
 
 def _local_name(model: ModelConfig, prompt: Prompt) -> str:

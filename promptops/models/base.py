@@ -10,15 +10,21 @@ from promptops.core.knowledge import Passage
 from promptops.core.prompt import Message
 
 Outcome = Literal[
-    "ok", "refused", "filtered", "truncated", "tool_call", "bad_response", "timeout", "rate_limited", "auth",
-    "connection", "too_large",
+    "ok", "refused", "filtered", "truncated", "tool_call", "bad_response", "stream", "timeout", "rate_limited", "auth", "quota",
+    "server_error", "connection", "too_large", "not_recorded",
 ]  # fmt: skip
 """How a call ended. Only `ok` is an answer that is scored; none of the others is ever a wrong answer."""
+
+OF_THE_MODEL: frozenset[Outcome] = frozenset(("refused", "filtered", "truncated", "tool_call"))
+"""The model answered, but not with an answer: asking again would bring the same."""
+
+POSSIBLY_PAID: frozenset[str] = frozenset(("intent", "timeout", "connection", "stream", "too_large", "server_error"))
+"""Outcomes after which the provider may have charged for an answer that never arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """One request. Remote models read `messages`; local models read `inputs` and `passages`."""
+    """One request. Remote models read `messages`, local models `inputs` and `passages`; `draw` tells repeats apart."""
 
     messages: tuple[Message, ...]
     params: Mapping[str, Json] = field(default_factory=dict)
@@ -26,21 +32,27 @@ class ModelRequest:
     output_schema: Mapping[str, Json] | None = None
     inputs: Mapping[str, Json] = field(default_factory=dict)
     passages: tuple[Passage, ...] = ()
+    draw: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How a call ended. `detail` explains an outcome other than ok; `model` is what the provider says it ran."""
+    """How a call ended. `detail` explains an outcome other than ok; `model` is what the provider says it ran.
+
+    `input_tokens` include the `cached_input_tokens`. `retry_after_s` is what the provider asked for.
+    """
 
     outcome: Outcome
     text: str = ""
     detail: str = ""
     model: str = ""
     input_tokens: int = 0
+    cached_input_tokens: int = 0
     output_tokens: int = 0
     cost_nanousd: int = 0
     usage_trusted: bool = True
     latency_s: float = 0.0
+    retry_after_s: float | None = None
 
 
 class Client(Protocol):

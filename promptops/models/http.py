@@ -2,27 +2,42 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from promptops.core.jsontext import Json, canonical_json
+from promptops.core.errors import EvaluationError
+from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.core.money import Price
-from promptops.models.base import Answer, ModelRequest, Outcome
-from promptops.models.parse import parse_completion
+from promptops.models.base import Answer, ModelRequest
+from promptops.models.parse import Response, parse_response
+from promptops.models.secret import Secret
+from promptops.models.stream import StreamReader
+from promptops.models.wire import MAX_RESPONSE_BYTES, request_body
 
-MAX_RESPONSE_BYTES = 8_000_000
-_STATUS: dict[int, Outcome] = {401: "auth", 403: "auth", 429: "rate_limited", 408: "timeout", 413: "too_large"}
-_PARAMS = {"max_output_tokens": "max_completion_tokens"}
+_CONNECT_S = 10.0
+
+
+class TooLarge(Exception):  # noqa: N818 - an outcome on its way, never seen by a user
+    """The response has more than MAX_RESPONSE_BYTES."""
 
 
 class HttpClient:
-    """One model on one server. The key is sent to `base_url` only and kept out of every repr and message."""
+    """One model on one server. The key goes to `base_url` only and is cut out of everything that comes back."""
 
-    def __init__(self, *, base_url: str, model: str, key: str, price: Price, timeout_s: float) -> None:
-        self._url = base_url.rstrip("/") + "/chat/completions"
-        self._model, self._price, self._timeout_s = model, price, timeout_s
-        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    def __init__(
+        self, *, base_url: str, model: str, key: Secret, price: Price, timeout_s: float, stream: bool = False
+    ) -> None:
+        self._base, self._model, self._price, self._timeout_s, self._stream = (
+            base_url.rstrip("/"),
+            model,
+            price,
+            timeout_s,
+            stream,
+        )
+        self._host = self._base.partition("//")[2].partition("/")[0]
+        self._key = key
         self._session: Any = None
 
     @property
@@ -38,49 +53,78 @@ class HttpClient:
                 answer = await self._call(request)
         except TimeoutError:
             answer = Answer(outcome="timeout", detail=f"no answer within {self._timeout_s:g} s")
-        except aiohttp.ClientError as error:
-            answer = Answer(outcome="connection", detail=f"{type(error).__name__} at {self._host()}")
-        return replace(answer, latency_s=time.perf_counter() - started)
+        except TooLarge:
+            answer = Answer(outcome="too_large", detail=f"more than {MAX_RESPONSE_BYTES} bytes")
+        except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
+            answer = Answer(outcome="connection", detail=f"{_cause(error)} at {self._host}")
+        latency = time.perf_counter() - started
+        return replace(
+            answer, text=self._key.redact(answer.text), detail=self._key.redact(answer.detail), latency_s=latency
+        )
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """One vector a text, in order. Raises EvaluationError when the server does not give them."""
+        body = canonical_json({"model": self._model, "input": list(texts)})
+        async with asyncio.timeout(self._timeout_s), self._post("/embeddings", body) as response:
+            data = b"".join([chunk async for chunk in _capped(response)])
+        try:
+            rows = sorted(parse_json(data)["data"], key=lambda row: row["index"])
+            vectors = [[float(number) for number in row["embedding"]] for row in rows]
+        except (JsonError, KeyError, TypeError, ValueError):
+            vectors = []
+        if response.status != 200 or len(vectors) != len(texts):
+            raise EvaluationError("no embeddings", where=self._host, why=f"HTTP {response.status}")
+        return vectors
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
     async def _call(self, request: ModelRequest) -> Answer:
+        body = canonical_json(request_body(request, self._model, stream=self._stream))
+        async with self._post("/chat/completions", body) as response:
+            if self._stream and response.status == 200:
+                reader = StreamReader()
+                try:
+                    async for chunk in _capped(response):
+                        reader.feed(chunk)
+                except OSError as error:
+                    return Answer(outcome="stream", detail=f"{_cause(error)} in the stream")
+                return reader.answer(request, self._price)
+            data = b"".join([chunk async for chunk in _capped(response)])
+            retry_after = response.headers.get("Retry-After", "")
+        found = Response(status=response.status, body=data, retry_after=retry_after, host=self._host)
+        return parse_response(found, request, self._price)
+
+    def _post(self, path: str, body: bytes) -> Any:
         import aiohttp
 
         if self._session is None:
+            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+            if self._key:
+                headers["Authorization"] = f"Bearer {self._key.reveal()}"
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None), trust_env=False
-            )
-        async with self._session.post(
-            self._url, data=self._body(request), headers=self._headers, allow_redirects=False
-        ) as response:
-            body = bytearray()
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > MAX_RESPONSE_BYTES:
-                    return Answer(outcome="too_large", detail=f"more than {MAX_RESPONSE_BYTES} bytes")
-        if response.status != 200:
-            outcome = _STATUS.get(response.status, "bad_response")
-            return Answer(outcome=outcome, detail=f"HTTP {response.status} from {self._host()}")
-        return parse_completion(bytes(body), request, self._price)
-
-    def _body(self, request: ModelRequest) -> bytes:
-        body: dict[str, Json] = {
-            "model": self._model,
-            "messages": [message.as_dict() for message in request.messages],
-            **{_PARAMS.get(name, name): value for name, value in request.params.items()},
-        }
-        if request.output_format == "json":
-            body["response_format"] = _response_format(request.output_schema)
-        return canonical_json(body)
-
-    def _host(self) -> str:
-        return self._url.partition("//")[2].partition("/")[0]
+                connector=aiohttp.TCPConnector(limit=0), headers=headers, trust_env=False, auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+            )  # fmt: skip
+        return self._session.post(self._base + path, data=body, allow_redirects=False)
 
 
-def _response_format(schema: Mapping[str, Json] | None) -> dict[str, Json]:
-    if schema is None:
-        return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema)}}
+async def _capped(response: Any) -> AsyncIterator[bytes]:
+    """The body, decoded if the server compressed it unasked. Raises TooLarge beyond the cap, before it is in memory."""
+    inflate = (
+        zlib.decompressobj(wbits=47) if response.headers.get("Content-Encoding", "") in ("gzip", "deflate") else None
+    )
+    room = MAX_RESPONSE_BYTES
+    async for chunk in response.content.iter_any():
+        data = inflate.decompress(chunk, room + 1) if inflate else chunk
+        room -= len(data)
+        if room < 0:
+            raise TooLarge
+        yield data
+
+
+def _cause(error: BaseException) -> str:
+    """What kind of connection failure it was, without addresses, keys or paths."""
+    inner = getattr(error, "os_error", None) or error
+    return str(getattr(inner, "strerror", None) or type(error).__name__)

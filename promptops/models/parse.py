@@ -1,6 +1,10 @@
-"""One reading of an OpenAI-compatible chat completion, whatever transport brought it."""
+"""One reading of what an OpenAI-compatible server sends, whatever transport brought it."""
 
-from dataclasses import replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from promptops.core.jsontext import Json, JsonError, parse_json
@@ -10,14 +14,33 @@ from promptops.models.base import Answer, ModelRequest, Outcome
 
 _MAX_TOKENS = 100_000_000
 _SHOWN_BYTES = 200
+_STATUS: Mapping[int, Outcome] = {401: "auth", 403: "auth", 408: "timeout", 413: "too_large", 429: "rate_limited"}
+_QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "account_deactivated")
 
 
-def parse_completion(body: bytes, request: ModelRequest, price: Price) -> Answer:
-    """The answer in a response body; anything but one complete text answer is an outcome of its own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What arrived: status, the headers that matter, and at most the allowed number of bytes."""
+
+    status: int
+    body: bytes
+    retry_after: str = ""
+    host: str = ""
+
+
+def parse_response(response: Response, request: ModelRequest, price: Price) -> Answer:
+    """The answer in a response; anything but one complete text answer is an outcome of its own."""
+    if response.status != 200:
+        return _parse_failure(response)
     try:
-        document = parse_json(body)
+        document = parse_json(response.body)
     except JsonError as error:
-        return _bad(f"not JSON ({error})", body)
+        return _bad(f"not JSON ({error})", response.body)
+    return parse_document(document, request, price, response.body)
+
+
+def parse_document(document: Json, request: ModelRequest, price: Price, body: bytes) -> Answer:
+    """The answer in a chat completion object; `body` is shown when it is none."""
     if not isinstance(document, dict):
         return _bad("not an object", body)
     if document.get("error") is not None:
@@ -32,6 +55,37 @@ def parse_completion(body: bytes, request: ModelRequest, price: Price) -> Answer
     if outcome == "bad_response":
         return _bad(detail, body)
     return _priced(Answer(outcome=outcome, text=text, detail=detail), document, request, price)
+
+
+def parse_retry_after(text: str, now: datetime) -> float | None:
+    """Seconds a Retry-After header asks to wait, from a number or an HTTP date; None for junk and negative values."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(text) - now).total_seconds()
+        except (TypeError, ValueError):
+            return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _parse_failure(response: Response) -> Answer:
+    outcome = _STATUS.get(response.status, "server_error" if response.status >= 500 else "bad_response")
+    if outcome == "rate_limited" and _error_code(response.body) in _QUOTA:
+        outcome = "quota"
+    detail = f"HTTP {response.status} from {response.host}"
+    if outcome == "bad_response":
+        detail += f": {_shown(response.body)}"
+    wait = parse_retry_after(response.retry_after, datetime.now(UTC)) if response.retry_after else None
+    return Answer(outcome=outcome, detail=detail, retry_after_s=wait)
+
+
+def _error_code(body: bytes) -> str:
+    try:
+        error = parse_json(body).get("error", {})
+        return str(error.get("code") or error.get("type"))
+    except (JsonError, AttributeError):
+        return ""
 
 
 def _read_message(message: dict[str, Any], finish: Json) -> tuple[Outcome, str, str]:
@@ -54,19 +108,30 @@ def _read_message(message: dict[str, Any], finish: Json) -> tuple[Outcome, str, 
 
 def _priced(answer: Answer, document: dict[str, Any], request: ModelRequest, price: Price) -> Answer:
     """The answer with its tokens and cost; usage that cannot be true is replaced by an estimate, and marked."""
-    usage = document.get("usage")
-    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
-    trusted = all(type(count) is int and 0 <= count <= _MAX_TOKENS for count in counts)
+    found = document.get("usage")
+    usage: dict[str, Any] = found if isinstance(found, dict) else {}
+    details = usage.get("prompt_tokens_details")
+    counts: list[Any] = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+    trusted = all(map(_is_count, counts))
     if not trusted:
         counts = [sum(estimate_tokens(message.content) for message in request.messages), estimate_tokens(answer.text)]
-    input_tokens, output_tokens = (int(count or 0) for count in counts)
+    input_tokens, output_tokens = counts
+    cached = details.get("cached_tokens", 0) if trusted and isinstance(details, dict) else 0
+    cached = cached if _is_count(cached) and cached <= input_tokens else 0
     return replace(
         answer, model=str(document.get("model", ""))[:200], usage_trusted=trusted,
-        input_tokens=input_tokens, output_tokens=output_tokens,
-        cost_nanousd=price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens),
+        input_tokens=input_tokens, output_tokens=output_tokens, cached_input_tokens=cached,
+        cost_nanousd=price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens, cached_input_tokens=cached),
     )  # fmt: skip
 
 
+def _is_count(value: Json) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_TOKENS
+
+
 def _bad(why: str, body: bytes) -> Answer:
-    shown = ascii(body[:_SHOWN_BYTES].decode("utf-8", "replace"))
-    return Answer(outcome="bad_response", detail=f"{why}: {shown}")
+    return Answer(outcome="bad_response", detail=f"{why}: {_shown(body)}")
+
+
+def _shown(body: bytes) -> str:
+    return ascii(body[:_SHOWN_BYTES].decode("utf-8", "replace"))

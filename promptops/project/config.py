@@ -5,8 +5,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from promptops.core.errors import DataError, Problem, RefusedError, did_you_mean
 from promptops.core.money import Price, parse_usd
@@ -19,6 +21,14 @@ _SECRET_KEY = re.compile(r"(?:api_?key|token|secret|password)$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
     r"\b(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|xox[abp]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{30,})"
 )
+ALLOWED_HOSTS = (
+    "api.openai.com", "*.openai.azure.com", "*.services.ai.azure.com", "api.anthropic.com", "api.mistral.ai", "api.groq.com",
+    "api.together.xyz", "api.deepseek.com", "api.fireworks.ai", "openrouter.ai", "generativelanguage.googleapis.com",
+    "localhost", "127.0.0.1", "::1",
+)  # fmt: skip
+"""Hosts a key may be sent to. The configuration of a project cannot add to them: a pull request could then send the key
+anywhere. PROMPTOPS_ALLOWED_HOSTS (comma-separated, set by whoever owns the key) can."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _VARIABLES = {"PROMPTOPS_DEFAULT_MODEL": "default_model", "PROMPTOPS_CONCURRENCY": "concurrency"}
 
 
@@ -33,6 +43,12 @@ class ModelConfig:
     api_key_env: str = ""
     price: Price = field(default_factory=Price)
     timeout_s: float = 60.0
+    transport: Literal["http", "sdk"] = "http"
+    stream: bool = False
+    azure_api_version: str = ""
+    token_provider: str = ""
+    rpm: int | None = None
+    tpm: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +176,18 @@ def _model_problems(table: Mapping[str, Any], alias: str, where: str) -> list[Pr
         problems.append(Problem(what=f"model {alias!r} has no base_url", where=where, hint="state the root of the API"))
     if url and not url.startswith(("https://", "http://")):
         raise RefusedError(f"base_url of model {alias!r} is not http(s)", where=where)
+    if table.get("transport", "http") == "http" and ("azure_api_version" in table or "token_provider" in table):
+        problems.append(
+            Problem(
+                what=f'model {alias!r} needs `transport = "sdk"`',
+                where=where,
+                why="azure_api_version and token_provider are its options",
+            )
+        )
+    if table.get("transport") == "sdk" and table.get("stream"):
+        problems.append(
+            Problem(what=f"model {alias!r} cannot stream over the sdk", where=where, hint="use transport http")
+        )
     if "@" in url.partition("//")[2].partition("/")[0]:
         problems.append(
             Problem(what=f"base_url of model {alias!r} holds credentials", where=where, hint="use api_key_env")
@@ -168,12 +196,26 @@ def _model_problems(table: Mapping[str, Any], alias: str, where: str) -> list[Pr
 
 
 def _model(alias: str, table: Mapping[str, Any]) -> ModelConfig:
+    cached = table.get("cached_input_usd_per_mtok")
     price = Price(
         input_nanousd_per_mtok=parse_usd(table.get("input_usd_per_mtok", "0")),
         output_nanousd_per_mtok=parse_usd(table.get("output_usd_per_mtok", "0")),
+        cached_input_nanousd_per_mtok=None if cached is None else parse_usd(cached),
     )
-    kept = ("provider", "model", "base_url", "api_key_env", "timeout_s")
-    return ModelConfig(alias=alias, price=price, **{key: table[key] for key in kept if key in table})
+    kept = {key: value for key, value in table.items() if not key.endswith("_usd_per_mtok")}
+    return ModelConfig(alias=alias, price=price, **kept)
+
+
+def check_host(model: ModelConfig, environment: Mapping[str, str]) -> None:
+    """Raises RefusedError unless the model's server is one that keys may be sent to, over TLS or on this machine."""
+    url = urlsplit(model.base_url)
+    host = url.hostname or ""
+    more = [name.strip() for name in environment.get("PROMPTOPS_ALLOWED_HOSTS", "").split(",") if name.strip()]
+    if not any(fnmatchcase(host, pattern) for pattern in (*ALLOWED_HOSTS, *more)):
+        raise RefusedError(f"host {host[:80]!r} of model {model.alias!r} is not allowed", why="a key would be sent there",
+                           hint=f"if you trust it, set PROMPTOPS_ALLOWED_HOSTS={host[:80]}")  # fmt: skip
+    if url.scheme != "https" and host not in _LOOPBACK:
+        raise RefusedError(f"model {model.alias!r} would send its key unencrypted", where=host, hint="use https")
 
 
 def resolve_model(config: Config, name: str) -> ModelConfig:
