@@ -1,7 +1,8 @@
 """Strict YAML: what two parsers could read differently is refused, and every value knows its line.
 
-Refused: duplicate keys, anchors and aliases, tags, several documents, YAML 1.1 booleans (`no`, `on`), base-60 and octal
-numbers, infinity and NaN. Dates stay text.
+Refused: duplicate keys, merge keys, anchors and aliases, tags, several documents, YAML 1.1 booleans (`no`, `on`), numbers
+that YAML 1.1 and 1.2 do not both read as the same number, infinity and NaN, and line ends that only YAML 1.1 knows.
+Keys and dates stay text.
 """
 
 import re
@@ -21,6 +22,7 @@ from yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from yaml.reader import ReaderError
 
 from promptops.core.errors import DataError, Problem
 from promptops.core.jsontext import Json
@@ -29,10 +31,11 @@ Path = tuple[str | int, ...]
 MAX_BYTES = 2_000_000
 _MAX_DEPTH = 50
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
-_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
-_YAML_11 = re.compile(r"(?:y|yes|n|no|on|off|true|false)", re.IGNORECASE)
-_ODD_NUMBER = re.compile(r"[-+]?(?:0[0-9_]+|0x[0-9a-fA-F]+|0o[0-7]+|0b[01]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]+_[0-9_]+|\.inf|\.nan)",
-                         re.IGNORECASE)  # fmt: skip
+_FLOAT = re.compile(r"(?:[-+]?[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
+_AMBIGUOUS = re.compile(r"(?:y|yes|n|no|on|off|true|false|null|=|<<)", re.IGNORECASE)
+_ODD_NUMBER = re.compile(r"[-+]?(?:0x[0-9a-f_]+|0o[0-7_]+|0b[01_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"
+                         r"|(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:e[-+]?[0-9]+)?|\.inf|\.nan)", re.IGNORECASE)  # fmt: skip
+_ODD_LINE_END = re.compile("[\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +56,26 @@ def parse_yaml(text: str, where: str, first_line: int = 1) -> Document:
     """The value of one YAML document. Raises DataError with every problem found (all but a syntax error at once)."""
     if len(text) > MAX_BYTES:
         raise DataError("file too large", where=where, why=f"more than {MAX_BYTES} characters")
+    odd = _ODD_LINE_END.search(text)
+    if odd:
+        raise DataError(f"line end U+{ord(odd.group()):04X} is not allowed", where=_at(where, first_line, text[: odd.start()]),
+                        hint="use a plain line break, or an escape in quotes")  # fmt: skip
     reader = _Reader(where, first_line)
     try:
         value = reader.read(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + first_line if error.problem_mark else first_line
         raise DataError("YAML syntax error", where=f"{where}:{line}", why=error.problem or "") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise DataError("YAML syntax error", where=where, why=str(error).partition("\n")[0][:200]) from None
+    except ReaderError as error:
+        before = text.encode()[: error.position].decode(errors="ignore")
+        raise DataError("YAML syntax error", where=_at(where, first_line, before), why=str(error.reason)) from None
     if reader.problems:
         raise DataError(problems=reader.problems)
     return Document(value=value, lines=reader.lines)
+
+
+def _at(where: str, first_line: int, before: str) -> str:
+    return f"{where}:{first_line + before.count(chr(10))}"
 
 
 class _Reader:
@@ -89,20 +101,23 @@ class _Reader:
     def _value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
         self.lines[path] = self._line(event)
         if len(path) > _MAX_DEPTH:
-            raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
+            raise DataError(f"nested deeper than {_MAX_DEPTH} levels", where=f"{self.where}:{self._line(event)}")
         if isinstance(event, AliasEvent):
             self._refuse(event, f"alias *{event.anchor}", "write the value out")
             return None
-        if isinstance(event, NodeEvent) and event.anchor:
-            self._refuse(event, f"anchor &{event.anchor}", "write the value out")
-        if getattr(event, "tag", None):
-            self._refuse(event, "a tag", "write a plain value")
+        self._decorations(event)
         if isinstance(event, MappingStartEvent):
             return self._mapping(events, path)
         if isinstance(event, SequenceStartEvent):
             return self._sequence(events, path)
         assert isinstance(event, ScalarEvent)
         return self._scalar(event)
+
+    def _decorations(self, event: Event) -> None:
+        if isinstance(event, NodeEvent) and event.anchor:
+            self._refuse(event, f"anchor &{event.anchor}", "write the value out")
+        if getattr(event, "tag", None):
+            self._refuse(event, "a tag", "write a plain value")
 
     def _mapping(self, events: Iterator[Event], path: Path) -> dict[str, Json]:
         result: dict[str, Json] = {}
@@ -115,7 +130,10 @@ class _Reader:
                 self._value(event, events, path)
                 key = ""
             else:
+                self._decorations(event)
                 key = event.value
+                if key == "<<" and not event.style:
+                    self._refuse(event, "merge key <<", "write the values out")
             if key in result:
                 self._refuse(event, f"duplicate key {key!r}", "keep one of them")
             value = self._value(next(events), events, (*path, key))
@@ -139,10 +157,8 @@ class _Reader:
             return None
         if text in ("true", "false"):
             return text == "true"
-        if _YAML_11.fullmatch(text):
-            self._refuse(event, f"ambiguous value {text}", "write true or false, or quote it")
-        elif _ODD_NUMBER.fullmatch(text):
-            self._refuse(event, f"ambiguous value {text[:40]}", "quote it, or write a decimal number")
+        if _AMBIGUOUS.fullmatch(text):
+            self._refuse(event, f"ambiguous value {text}", "write true, false or null, or quote it")
         elif _INTEGER.fullmatch(text):
             if len(text) > 18:
                 self._refuse(event, "integer beyond 64 bits", "quote it")
@@ -150,6 +166,8 @@ class _Reader:
             return int(text)
         elif _FLOAT.fullmatch(text):
             return self._float(event, float(text))
+        elif _ODD_NUMBER.fullmatch(text):
+            self._refuse(event, f"ambiguous value {text[:40]}", "quote it, or write a decimal number")
         return text
 
     def _float(self, event: ScalarEvent, number: float) -> float:
