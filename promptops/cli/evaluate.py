@@ -1,19 +1,28 @@
-"""promptops eval."""
+"""promptops eval, retry and rescore."""
 
-from typing import TYPE_CHECKING, Annotated
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptops.core.errors import ExitCode
+from promptops.core.errors import DataError, ExitCode
 
 if TYPE_CHECKING:
-    from promptops.evaluation.execute import Executed
+    from promptops.evaluation.execute import Executed, Options
     from promptops.evaluation.plan import Plan, Selection
     from promptops.evaluation.summary import Summary
     from promptops.project.project import Project
-    from promptops.project.store import Store
+    from promptops.project.store import Run, Store
 
 _SEVERITY = (ExitCode.OK, ExitCode.GATE, ExitCode.NOT_EVALUATED, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Concurrency = Annotated[int | None, typer.Option(min=1, max=1024, help="Most calls in flight.")]
+MaxCost = Annotated[str, typer.Option(metavar="USD", help="Stop before this run could have cost more.")]
+MaxCalls = Annotated[int | None, typer.Option(min=0, help="Stop after this many calls.")]
+Record = Annotated[Path | None, typer.Option(metavar="DIR", help="Keep every answer in this folder.")]
+Replay = Annotated[Path | None, typer.Option(metavar="DIR", help="Take every answer from this folder; ask nobody.")]
+LogFormat = Annotated[str, typer.Option(metavar="text|json", help="Progress on stderr for people, or as JSON lines.")]
 
 
 def eval_prompts(
@@ -24,26 +33,37 @@ def eval_prompts(
         list[str] | None, typer.Option(help="Only cases with this tag, as `lang=ja` or `noise`.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N of the selected cases.")] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, max=1024, help="Calls in flight.")] = None,
+    concurrency: Concurrency = None,
     repeat: Annotated[int, typer.Option(min=1, max=100, help="Draws of each case.")] = 1,
     candidate: Annotated[
         str, typer.Option(help="Evaluate prompts/NAME/candidates/CANDIDATE instead of the prompt itself.")
     ] = "",
     at: Annotated[str, typer.Option(help="Evaluate the files as they were in this commit, branch or tag.")] = "",
+    resume: Annotated[
+        str, typer.Option(metavar="[RUN]", help="Go on with this run; without a value, with the latest.")
+    ] = "",
+    max_cost: MaxCost = "",
+    max_calls: MaxCalls = None,
+    record: Record = None,
+    replay: Replay = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Ask again what is already answered.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    log_format: LogFormat = "text",
+    as_json: AsJson = False,
 ) -> int:
     """Ask a model every golden case, score the answers, and show the result per category."""
-    from pathlib import Path
-
-    from promptops.cli.output import emit_json
-    from promptops.core.errors import DataError
     from promptops.evaluation.plan import Selection
     from promptops.project.project import open_project
     from promptops.project.store import open_store
 
     project = open_project(Path.cwd())
+    frontend = _Frontend(as_json=as_json, log_format=log_format, record=record, replay=replay,
+                         settings={"max_cost": max_cost, "max_calls": max_calls, "concurrency": concurrency, "reuse": not no_cache})  # fmt: skip
+    if resume:
+        if names or model or category or filter_tag or limit or candidate or at or dry_run:
+            raise DataError("--resume goes on with a run as it is", hint="leave out names, models and filters")
+        with closing(open_store(project.root)) as store:
+            return frontend.go_on(project, store, resume)
     wanted = list(dict.fromkeys(names or project.names()))
     if not wanted:
         raise DataError("no prompts", where="prompts/", hint="run `promptops init`")
@@ -53,27 +73,144 @@ def eval_prompts(
     plans = [_plan(project, name, model, candidate, selection, at) for name in wanted]
     if dry_run:
         return _print_estimates(plans, as_json=as_json)
-    store = open_store(project.root)
-    try:
-        found = []
-        for plan in plans:
-            executed, summary = _evaluate(
-                plan, store, concurrency or project.config.concurrency, reuse=not no_cache, quiet=as_json
-            )
-            code = _exit_code(executed, summary)
-            found.append((summary, code))
-            if not as_json:
-                _print(summary, plan, code)
-            if code >= ExitCode.INTERRUPTED:
-                break
-    finally:
-        store.close()
-    code = max((code for _, code in found), key=_SEVERITY.index)
-    if as_json:
-        from promptops.report.run import run_json
+    with closing(open_store(project.root)) as store:
+        return frontend.run(project, store, plans)
 
-        emit_json({"exit_code": int(code), "runs": [run_json(summary) for summary, _ in found]})
-    return code
+
+def retry(
+    run: Annotated[str, typer.Argument(metavar="[RUN]", help="Run id or `latest`.")] = "latest",
+    concurrency: Concurrency = None,
+    max_cost: MaxCost = "",
+    max_calls: MaxCalls = None,
+    log_format: LogFormat = "text",
+    as_json: AsJson = False,
+) -> int:
+    """Ask again only what ended in an error, a refusal, a filter or a truncation."""
+    from promptops.project.project import open_project
+    from promptops.project.store import open_store
+
+    project = open_project(Path.cwd())
+    settings = {"max_cost": max_cost, "max_calls": max_calls, "concurrency": concurrency, "reuse": True}
+    frontend = _Frontend(as_json=as_json, log_format=log_format, record=None, replay=None, settings=settings)
+    with closing(open_store(project.root)) as store:
+        return frontend.go_on(project, store, run, forget_unanswered=True)
+
+
+def rescore(
+    run: Annotated[str, typer.Argument(metavar="[RUN]", help="Run id or `latest`.")] = "latest",
+    as_json: AsJson = False,
+) -> int:
+    """Apply the checks as they are now to the answers of a run; asks nobody, makes a new run."""
+    from promptops.evaluation.resume import plan_again, refuse_changes
+    from promptops.models.replay import StoredOnlyClient
+    from promptops.project.project import open_project
+    from promptops.project.store import open_store
+
+    project = open_project(Path.cwd())
+    frontend = _Frontend(as_json=as_json, log_format="text", record=None, replay=None,
+                         settings={"max_cost": "", "max_calls": None, "concurrency": None, "reuse": True})  # fmt: skip
+    with closing(open_store(project.root)) as store:
+        found = _find(store, project, run)
+        plan = plan_again(project, found)
+        refuse_changes(plan, found, allowed=("suite_digest", "rubric_digest", "golden_digest", "price"))
+        return frontend.finish([frontend.start(project, store, plan, StoredOnlyClient())])
+
+
+class _Frontend:
+    """What the three commands share: start or continue runs, print them, and find the exit code."""
+
+    def __init__(
+        self, *, as_json: bool, log_format: str, record: Path | None, replay: Path | None, settings: dict[str, Any]
+    ) -> None:
+        if log_format not in ("text", "json"):
+            raise DataError(f"--log-format {log_format!r}", hint="use text or json")
+        if record and replay:
+            raise DataError("--record and --replay exclude each other", hint="choose one")
+        self.as_json, self.log_format, self.settings = as_json, log_format, settings
+        self.record, self.replay = record, replay
+
+    def run(self, project: "Project", store: "Store", plans: list["Plan"]) -> int:
+        clients = [plan.connect(record=self.record, replay=self.replay) for plan in plans]
+        found: list[tuple[Summary, ExitCode]] = []
+        for plan, client in zip(plans, clients, strict=True):
+            found.append(self.start(project, store, plan, client))
+            if found[-1][1] >= ExitCode.INTERRUPTED:
+                break
+        return self.finish(found)
+
+    def start(self, project: "Project", store: "Store", plan: "Plan", client: Any) -> "tuple[Summary, ExitCode]":
+        from promptops.cli.progress import watch
+        from promptops.evaluation.plan import utc_now
+        from promptops.evaluation.session import start_run
+
+        with watch(plan.evaluable.prompt.name, quiet=self.as_json, log_format=self.log_format) as on_progress:
+            executed = start_run(
+                plan,
+                client,
+                store,
+                project.root,
+                clock=utc_now,
+                options=self._options(project, plan),
+                on_progress=on_progress,
+            )
+        return self._judge(store, executed)
+
+    def go_on(self, project: "Project", store: "Store", run: str, *, forget_unanswered: bool = False) -> int:
+        from promptops.cli.progress import watch
+        from promptops.evaluation.plan import utc_now
+        from promptops.evaluation.resume import plan_again, refuse_changes
+        from promptops.evaluation.session import continue_run
+
+        found = _find(store, project, run)
+        plan = plan_again(project, found)
+        refuse_changes(plan, found)
+        with watch(found.header.prompt, quiet=self.as_json, log_format=self.log_format) as on_progress:
+            executed = continue_run(
+                found, plan, plan.connect(record=self.record, replay=self.replay), store, project.root, clock=utc_now,
+                options=self._options(project, plan), on_progress=on_progress, forget_unanswered=forget_unanswered,
+            )  # fmt: skip
+        return self.finish([self._judge(store, executed)])
+
+    def finish(self, found: "list[tuple[Summary, ExitCode]]") -> int:
+        code = max((code for _, code in found), key=_SEVERITY.index)
+        if self.as_json:
+            from promptops.cli.output import emit_json
+            from promptops.report.run import run_json
+
+            emit_json({"exit_code": int(code), "runs": [run_json(summary) for summary, _ in found]})
+        return code
+
+    def _options(self, project: "Project", plan: "Plan") -> "Options":
+        from promptops.core.money import parse_usd
+        from promptops.evaluation.clients import limit_key
+        from promptops.evaluation.execute import Options
+
+        try:
+            cap = parse_usd(self.settings["max_cost"]) if self.settings["max_cost"] else None
+        except ValueError as error:
+            raise DataError(f"--max-cost: {error}", hint="write dollars, as 2.50") from error
+        return Options(
+            concurrency=self.settings["concurrency"] or project.config.concurrency, reuse=self.settings["reuse"],
+            max_cost_nanousd=cap, max_calls=self.settings["max_calls"], limit_key=limit_key(plan.model),
+            outage_patience_s=project.config.outage_patience_s,
+        )  # fmt: skip
+
+    def _judge(self, store: "Store", executed: "Executed") -> "tuple[Summary, ExitCode]":
+        from promptops.evaluation.summary import summarize
+
+        summary = summarize(store, executed.run)
+        code = executed.exit_code
+        if code is ExitCode.OK and summary.missed_floors:
+            code = ExitCode.GATE
+        if not self.as_json:
+            _print(summary, code, executed.progress.stopped_by)
+        return summary, code
+
+
+def _find(store: "Store", project: "Project", run: str) -> "Run":
+    from promptops.evaluation.find_run import find_run
+
+    return find_run(store, project, run)
 
 
 def _plan(project: "Project", name: str, model: str, candidate: str, selection: "Selection", at: str) -> "Plan":
@@ -82,47 +219,24 @@ def _plan(project: "Project", name: str, model: str, candidate: str, selection: 
     return make_plan(project, name, model=model, candidate=candidate, selection=selection, at=at)
 
 
-def _evaluate(
-    plan: "Plan", store: "Store", concurrency: int, *, reuse: bool, quiet: bool
-) -> tuple["Executed", "Summary"]:
-    import asyncio
-
-    from promptops.cli.progress import watch
-    from promptops.evaluation.execute import execute
-    from promptops.evaluation.plan import utc_now
-    from promptops.evaluation.summary import summarize
-
-    with watch(plan.evaluable.prompt.name, quiet=quiet) as on_progress:
-        executed = asyncio.run(
-            execute(plan, store, clock=utc_now, concurrency=concurrency, reuse=reuse, on_progress=on_progress)
-        )
-    return executed, summarize(store, executed.run)
-
-
-def _exit_code(executed: "Executed", summary: "Summary") -> ExitCode:
-    if executed.exit_code is not ExitCode.OK:
-        return executed.exit_code
-    return ExitCode.GATE if summary.missed_floors else ExitCode.OK
-
-
-def _print(summary: "Summary", plan: "Plan", code: ExitCode) -> None:
+def _print(summary: "Summary", code: ExitCode, stopped_by: str) -> None:
     from rich.text import Text
 
     from promptops.cli.output import emit
     from promptops.report.run import render_run
 
-    emit(render_run(summary, _next_commands(summary, plan, code)))
+    emit(render_run(summary, _next_commands(summary, code), stopped_by=stopped_by))
     emit(Text(""))
 
 
-def _next_commands(summary: "Summary", plan: "Plan", code: ExitCode) -> list[str]:
+def _next_commands(summary: "Summary", code: ExitCode) -> list[str]:
     run = summary.run
-    if code is ExitCode.OK and plan.candidate:
-        return [f"promptops compare main {run.id}"]
-    if code in (ExitCode.NOT_EVALUATED, ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-        return [
-            f"promptops eval {run.header.prompt} --model {run.header.model}   (answers that were given are not asked again)"
-        ]
+    if summary.stored < run.header.planned:
+        return [f"promptops eval --resume {run.id}"]
+    if code is ExitCode.NOT_EVALUATED:
+        return [f"promptops retry {run.id}"]
+    if code is ExitCode.OK and run.header.candidate:
+        return [f"promptops compare BASELINE {run.id}   (BASELINE: a run of `promptops eval {run.header.prompt}`)"]
     worst = f" --case {summary.worst[0].case_id}" if summary.worst else ""
     return [f"promptops view {run.id}{worst}"]
 

@@ -39,7 +39,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
     as_json = "--json" in arguments
     try:
-        code = app(list(arguments), prog_name="promptops", standalone_mode=False)
+        code = app(_with_resume_value(arguments), prog_name="promptops", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
@@ -50,6 +50,16 @@ def _dispatch(arguments: Sequence[str]) -> int:
     except PromptopsError as error:
         return report_error(error, as_json=as_json, debug="--debug" in arguments)
     return int(code or 0)
+
+
+def _with_resume_value(arguments: Sequence[str]) -> list[str]:
+    """`--resume` without a value means the latest run."""
+    found = list(arguments)
+    for index, word in enumerate(found):
+        if word == "--resume" and (index + 1 == len(found) or found[index + 1].startswith("-")):
+            found.insert(index + 1, "latest")
+            break
+    return found
 
 
 def _finish(command: Callable[[], int]) -> int:

@@ -56,6 +56,28 @@ def show_run(run: RunId = "latest", as_json: Json = False) -> int:
     return ExitCode.OK
 
 
+@app.command("watch")
+def watch_run(
+    run: RunId = "latest",
+    every_s: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 1.0,
+) -> int:
+    """Follow a run that another process makes, until it ends."""
+    import time
+
+    from promptops.cli.output import note
+    from promptops.evaluation.find_run import find_run
+
+    project, store = _open()
+    with closing(store):
+        found = find_run(store, project, run)
+        while found.state == "running":
+            done, passed = store.count_results(found.id)
+            note(f"{found.id} {found.header.prompt}: {done}/{found.header.planned} done, {passed} passed")
+            time.sleep(every_s)
+            found = store.run(found.id)
+    return show_run(found.id)
+
+
 @app.command("export")
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or `latest`.")],

@@ -70,6 +70,12 @@ def open_client(
     return HttpClient(**shared, stream=model.stream)
 
 
+def limit_key(model: ModelConfig, environment: Mapping[str, str] | None = None) -> str:
+    """Names the limits that a key has on a server, without telling the key."""
+    key = (os.environ if environment is None else environment).get(model.api_key_env, "") if model.api_key_env else ""
+    return digest([model.base_url, key])[7:39]
+
+
 def _key(model: ModelConfig, environment: Mapping[str, str]) -> Secret:
     if not model.api_key_env:
         return Secret("")

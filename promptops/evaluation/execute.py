@@ -1,28 +1,43 @@
 """Asks, scores and stores: each case once a draw, answers from the store where the request is unchanged."""
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from promptops.core.checks import Completion
 from promptops.core.digest import digest
-from promptops.core.errors import ExitCode
+from promptops.core.errors import ExitCode, PromptopsError
 from promptops.core.suite import Case
+from promptops.evaluation.admission import Admission, SpendCap, Stop, Stopped, Window
+from promptops.evaluation.breaker import Breaker
 from promptops.evaluation.plan import Clock, Plan
+from promptops.evaluation.retry import RetryPolicy
 from promptops.evaluation.scoring import Scored, score
-from promptops.models.base import Answer, ModelRequest
-from promptops.project.store import Result, Run, RunState, Store, StoredAnswer
+from promptops.evaluation.signals import stop_on_signals
+from promptops.models.base import Answer, Client, ModelRequest
+from promptops.project.store import RateLimit, Result, Run, RunHeader, RunState, Store, StoredAnswer
 
+DRAIN_S = 5.0
 _FLUSH_EVERY = 256
-_STOPPING: frozenset[str] = frozenset(("auth",))
+_EXIT: dict[Stop, ExitCode] = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a run is made, as opposed to what is asked. Costs in nano-dollars, None is no cap."""
+
+    concurrency: int = 8
+    reuse: bool = True
+    max_cost_nanousd: int | None = None
+    max_calls: int | None = None
+    outage_patience_s: float = 60.0
+    limit_key: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """Counts while a run is going; `done` includes `reused`, `failed` and `errors`."""
+    """Counts while a run is going; `done` is passed + failed + errors, `categories` are (done, passed)."""
 
     planned: int
     done: int = 0
@@ -30,8 +45,22 @@ class Progress:
     failed: int = 0
     errors: int = 0
     reused: int = 0
+    calls: int = 0
+    in_flight: int = 0
+    rate_limited: int = 0
     cost_nanousd: int = 0
-    stopped_by: Literal["", "SIGINT", "SIGTERM", "auth"] = ""
+    max_cost_nanousd: int | None = None
+    stopped_by: Stop = ""
+    categories: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, category: str, *, passed: bool | None) -> None:
+        self.done += 1
+        self.passed += passed is True
+        self.failed += passed is False
+        self.errors += passed is None
+        row = self.categories.setdefault(category, [0, 0])
+        row[0] += 1
+        row[1] += passed is True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,192 +70,211 @@ class Executed:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Of the execution alone: gates are judged elsewhere."""
-        stops = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED, "auth": ExitCode.NOT_EVALUATED}
-        if self.progress.stopped_by:
-            return stops[self.progress.stopped_by]
-        return ExitCode.OK if self.run.state == "complete" else ExitCode.NOT_EVALUATED
+        """Of the execution alone: floors and gates are judged elsewhere."""
+        if self.run.state == "complete":
+            return ExitCode.OK
+        return _EXIT.get(self.progress.stopped_by, ExitCode.NOT_EVALUATED)
 
 
 async def execute(
-    plan: Plan, store: Store, *, clock: Clock, concurrency: int, reuse: bool, on_progress: Callable[[Progress], None]
-) -> Executed:
-    """Run a plan to its end, or until SIGINT, SIGTERM or a refused key; what was answered is stored in any case.
+    plan: Plan, client: Client, store: Store, header: RunHeader, *, clock: Clock, options: Options, on_progress: Callable[[Progress], None],
+) -> Executed:  # fmt: skip
+    """Bring a run that was begun to its end, or as far as signals, caps and the provider let it; all answers are stored.
 
-    Raises EvaluationError when the store cannot be written, DataError when the golden file changes meanwhile.
+    What the store has of the run is not asked again. Raises EvaluationError when the store cannot be written, DataError
+    when the golden file changes meanwhile.
     """
-    header = plan.header(clock())
-    store.begin_run(header)
-    execution = _Execution(plan, store, header.id, clock, reuse, on_progress)
+    execution = _Execution(plan, client, store, header, clock=clock, options=options, on_progress=on_progress)
     state: RunState = "interrupted"
     try:
-        async with _stop_on_signal(execution.stop):
-            await execution.run(1 if plan.client.paid is False else concurrency)
+        await execution.run()
         progress = execution.progress
-        if not progress.stopped_by:
+        if progress.done == progress.planned:
             state = "complete" if progress.errors == 0 else "incomplete"
+        elif progress.stopped_by not in _EXIT:
+            state = "incomplete"
     finally:
+        await client.close()
         store.finish_run(header.id, state, clock().isoformat(timespec="seconds"))
-        await plan.client.close()
     return Executed(run=store.run(header.id), progress=execution.progress)
 
 
-@asynccontextmanager
-async def _stop_on_signal(stop: Callable[[Literal["SIGINT", "SIGTERM"]], None]) -> AsyncIterator[None]:
-    loop = asyncio.get_running_loop()
-    names: tuple[Literal["SIGINT", "SIGTERM"], ...] = ("SIGINT", "SIGTERM")
-    try:
-        for name in names:
-            loop.add_signal_handler(signal.Signals[name], stop, name)
-    except (RuntimeError, ValueError, NotImplementedError):  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        for name in names:
-            loop.remove_signal_handler(signal.Signals[name])
-
-
-@dataclass(slots=True)
 class _Execution:
-    plan: Plan
-    store: Store
-    run_id: str
-    clock: Clock
-    reuse: bool
-    on_progress: Callable[[Progress], None]
-    progress: Progress = field(init=False)
-    _ledger: "_Ledger" = field(init=False)
+    def __init__(
+        self,
+        plan: Plan,
+        client: Client,
+        store: Store,
+        header: RunHeader,
+        *,
+        clock: Clock,
+        options: Options,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._plan, self._client, self._store, self._run_id, self._clock = plan, client, store, header.id, clock
+        self._options, self._on_progress = options, on_progress
+        self._prompt, self._suite = plan.evaluable.prompt, plan.evaluable.suite
+        self._local = plan.model.provider == "local"
+        self._schema = dict(self._prompt.output_schema.document) if self._prompt.output_schema else None
+        self._fixed = digest([dict(plan.identity), dict(self._prompt.params), self._prompt.output_format, self._schema])
+        self._asking: dict[str, asyncio.Future[StoredAnswer]] = {}
+        self.progress = Progress(planned=header.planned, max_cost_nanousd=options.max_cost_nanousd)
+        ledger = store.ledger(header.id)
+        self._admission = Admission(
+            store, header.id, clock, window=Window(options.concurrency), on_stop=self._stopped,
+            cap=SpendCap(max_nanousd=options.max_cost_nanousd, max_calls=options.max_calls,
+                         spent_nanousd=ledger.paid_nanousd + ledger.possibly_nanousd, calls=ledger.attempts),
+            breaker=Breaker(patience_s=options.outage_patience_s),
+            limit=RateLimit(key=options.limit_key, rpm=plan.model.rpm, tpm=plan.model.tpm),
+        )  # fmt: skip
+        self._retry = RetryPolicy(planned=header.planned, rng=random.Random(header.id))  # noqa: S311 - jitter
 
-    def __post_init__(self) -> None:
-        self.progress = Progress(planned=self.plan.planned)
-        self._ledger = _Ledger(self.store, self.run_id, self.clock)
+    async def run(self) -> None:
+        done = self._count_stored()
+        draws = (
+            (case, draw)
+            for case in self._plan.cases()
+            for draw in range(self._plan.selection.repeat)
+            if (case.id, draw) not in done
+        )
+        workers = self._options.concurrency if self._client.paid else 1
+        tasks = [asyncio.ensure_future(self._work(draws)) for _ in range(workers)]
+        async with stop_on_signals(self._admission.stop, tasks, DRAIN_S):
+            await _finish(tasks)
+        self._admission.write_ended()
+        self._report()
 
-    def stop(self, reason: Literal["SIGINT", "SIGTERM", "auth"]) -> None:
+    def _count_stored(self) -> set[tuple[str, int]]:
+        """What the run has already; empty for a new one."""
+        done: set[tuple[str, int]] = set()
+        for result in self._store.results(self._run_id):
+            done.add((result.case_id, result.draw))
+            self.progress.add(result.category, passed=result.passed)
+        return done
+
+    def _stopped(self, reason: Stop) -> None:
         self.progress.stopped_by = self.progress.stopped_by or reason
 
-    async def run(self, workers: int) -> None:
-        draws = ((case, draw) for case in self.plan.cases() for draw in range(self.plan.selection.repeat))
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(self._work(draws))
-        self._ledger.write_ended()
-        self.on_progress(self.progress)
-
     async def _work(self, draws: Iterator[tuple[Case, int]]) -> None:
-        for case, draw in draws:
-            if self.progress.stopped_by:
-                return
-            await self._one(case, draw)
-            if self.store.buffered >= _FLUSH_EVERY:
-                self.store.flush()
-                self.on_progress(self.progress)
-                await asyncio.sleep(0)
+        try:
+            for case, draw in draws:
+                if self.progress.stopped_by:
+                    return
+                await self._one(case, draw)
+                if self._store.buffered >= _FLUSH_EVERY:
+                    self._store.flush()
+                    self._report()
+                    await asyncio.sleep(0)
+        except Stopped:
+            return
 
     async def _one(self, case: Case, draw: int) -> None:
-        prompt = self.plan.evaluable.prompt
+        prompt = self._prompt
         passages = prompt.passages_for(case.inputs)
         request = ModelRequest(
             messages=prompt.render(case.inputs, passages), params=prompt.params, output_format=prompt.output_format,
-            output_schema=prompt.output_schema.document if prompt.output_schema else None, inputs=case.inputs, passages=passages,
+            output_schema=self._schema, inputs=case.inputs, passages=passages, draw=draw,
         )  # fmt: skip
-        key = self._key(request, draw)
-        stored = self.store.find_answer(key) if self.reuse else None
-        if stored is None:
-            stored = await self._ask(request, key)
-        else:
-            self.progress.reused += 1
+        answer = await self._answer(request, self._key(request))
         scored = Scored(passed=None, value=None, scores=())
-        if stored.outcome == "ok":
-            completion = Completion.of(
-                stored.text, prompt.output_format, latency_s=stored.latency_s, cost_nanousd=stored.cost_nanousd
-            )
-            scored = score(self.plan.evaluable.suite.checks_for(case.category), completion, case.facts(passages))
-        self._record(case, draw, stored, scored)
-
-    def _key(self, request: ModelRequest, draw: int) -> str:
-        """The digest of everything that decides the answer, and which draw of it this is."""
-        local = None if self.plan.client.paid else [dict(request.inputs), [passage.id for passage in request.passages]]
-        content = [dict(self.plan.identity), [message.as_dict() for message in request.messages], dict(request.params),
-                   request.output_format, request.output_schema, local]  # fmt: skip
-        return f"{digest(content)}:{draw}"
-
-    async def _ask(self, request: ModelRequest, key: str) -> StoredAnswer:
-        attempt = await self._ledger.begin(key) if self.plan.client.paid else 0
-        answer = await self.plan.client.answer(request)
-        if attempt:
-            self._ledger.end(attempt, answer)
-        self.progress.cost_nanousd += answer.cost_nanousd
-        if answer.outcome in _STOPPING:
-            self.stop("auth")
-        stored = _stored(answer, key, self.clock().isoformat(timespec="seconds"))
         if answer.outcome == "ok":
-            self.store.add_answer(stored)
+            completion = Completion.of(
+                answer.text, prompt.output_format, latency_s=answer.latency_s, cost_nanousd=answer.cost_nanousd
+            )
+            scored = score(self._suite.checks_for(case.category), completion, case.facts(passages))
+        self._record(case, draw, answer, scored)
+
+    def _key(self, request: ModelRequest) -> str:
+        """The digest of everything that decides the answer, and which draw of it this is."""
+        local = [dict(request.inputs), [[item.id, item.text] for item in request.passages]] if self._local else None
+        content = digest([self._fixed, [[message.role, message.content] for message in request.messages], local])
+        return f"{content}:{request.draw}"
+
+    async def _answer(self, request: ModelRequest, key: str) -> StoredAnswer:
+        """From the store, from whoever is asking the same just now, or from the model."""
+        if self._options.reuse:
+            stored = self._store.find_answer(key)
+            if stored is None and key in self._asking:
+                stored = await asyncio.shield(self._asking[key])
+            if stored is not None:
+                self.progress.reused += 1
+                return stored
+        if not self._client.paid:
+            return self._keep(await self._client.answer(request), key)
+        future = self._asking[key] = asyncio.get_running_loop().create_future()
+        try:
+            stored = self._keep(await self._ask(request, key), key)
+            future.set_result(stored)
+        finally:
+            del self._asking[key]
+            future.cancel()
+        return stored
+
+    async def _ask(self, request: ModelRequest, key: str) -> Answer:
+        """Ask a provider, again where that makes sense. Raises Stopped when the run stops before an answer."""
+        tokens, worst = self._worst_case(request)
+        tries = 0
+        while True:
+            ticket = await self._admission.admit(key, tokens=tokens, worst_nanousd=worst)
+            answer = await self._client.answer(request)
+            self._admission.settle(ticket, answer)
+            tries += 1
+            delay = self._retry.delay_s(answer, tries, breaker_open=self._admission.breaker.is_open)
+            if delay is None:
+                return answer
+            await asyncio.sleep(delay)
+
+    def _worst_case(self, request: ModelRequest) -> tuple[int, int]:
+        """(tokens, nano-dollars) the call can use at the most: no token is shorter than a byte."""
+        input_tokens = sum(len(message.content.encode()) + 16 for message in request.messages)
+        output_tokens = int(request.params.get("max_output_tokens", 4096))
+        worst = self._plan.model.price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens)
+        return input_tokens // 3 + output_tokens, worst
+
+    def _keep(self, answer: Answer, key: str) -> StoredAnswer:
+        self.progress.cost_nanousd += answer.cost_nanousd
+        stored = StoredAnswer(
+            key=key, outcome=answer.outcome, text=answer.text, detail=answer.detail, model=answer.model, input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens, usage_trusted=answer.usage_trusted, cost_nanousd=answer.cost_nanousd,
+            latency_s=answer.latency_s, created_at=self._clock().isoformat(timespec="seconds"),
+        )  # fmt: skip
+        if answer.outcome == "ok":
+            self._store.add_answer(stored)
         return stored
 
     def _record(self, case: Case, draw: int, answer: StoredAnswer, scored: Scored) -> None:
-        progress = self.progress
-        progress.done += 1
-        progress.passed += scored.passed is True
-        progress.failed += scored.passed is False
-        progress.errors += scored.passed is None
-        reasons = scored.scores or (
-            (("answer", None, answer.detail or answer.outcome, None),) if answer.outcome != "ok" else ()
-        )
-        self.store.add_result(
-            self.run_id,
+        self.progress.add(case.category, passed=scored.passed)
+        reasons = scored.scores
+        if answer.outcome != "ok":
+            reasons = (
+                ("answer", None, f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome, None),
+            )
+        self._store.add_result(
+            self._run_id,
             Result(case_id=case.id, draw=draw, category=case.category, tags=case.tags, group=case.group, line=case.line,
                    case_digest=case.digest, answer_key=answer.key, outcome=answer.outcome, passed=scored.passed, value=scored.value,
                    latency_s=answer.latency_s, cost_nanousd=answer.cost_nanousd, scores=reasons),
         )  # fmt: skip
 
+    def _report(self) -> None:
+        progress, admission = self.progress, self._admission
+        progress.calls, progress.in_flight, progress.rate_limited = (
+            admission.cap.calls,
+            admission.window.in_flight,
+            admission.rate_limited,
+        )
+        self._on_progress(progress)
 
-def _stored(answer: Answer, key: str, created_at: str) -> StoredAnswer:
-    return StoredAnswer(key=key, outcome=answer.outcome, text=answer.text, detail=answer.detail, model=answer.model,
-                        input_tokens=answer.input_tokens, output_tokens=answer.output_tokens, usage_trusted=answer.usage_trusted,
-                        cost_nanousd=answer.cost_nanousd, latency_s=answer.latency_s, created_at=created_at)  # fmt: skip
 
-
-class _Ledger:
-    """Groups writes of paid calls: whoever asks while a write is due joins it, and goes on once its intent is on disk.
-
-    What has been answered since the last write goes to disk in the same step, so that a crash repeats little.
-    """
-
-    def __init__(self, store: Store, run_id: str, clock: Clock) -> None:
-        self._store, self._run_id, self._clock = store, run_id, clock
-        self._waiting: list[tuple[str, asyncio.Future[int]]] = []
-        self._ended: list[tuple[int, str, int]] = []
-        self._due = False
-
-    async def begin(self, key: str) -> int:
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append((key, future))
-        if not self._due:
-            self._due = True
-            asyncio.get_running_loop().call_soon(self._write)
-        return await future
-
-    def end(self, attempt: int, answer: Answer) -> None:
-        self._ended.append((attempt, answer.outcome, answer.cost_nanousd))
-
-    def write_ended(self) -> None:
-        """Raises EvaluationError when the disk refuses."""
-        ended, self._ended = self._ended, []
-        if ended:
-            self._store.end_attempts(ended)
-            self._store.flush()
-
-    def _write(self) -> None:
-        self._due = False
-        waiting, self._waiting = self._waiting, []
-        try:
-            self.write_ended()
-            ids = self._store.begin_attempts(self._run_id, [key for key, _ in waiting], self._clock().isoformat())
-        except Exception as error:  # noqa: BLE001 - raised where the callers wait
-            for _, future in waiting:
-                future.set_exception(error)
-            return
-        for (_, future), attempt in zip(waiting, ids, strict=True):
-            future.set_result(attempt)
+async def _finish(tasks: Sequence["asyncio.Future[None]"]) -> None:
+    """Wait for all workers; the first error of ours ends the others and is raised, cancelled ones are done."""
+    pending: set[asyncio.Future[None]] = set(tasks)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        failed = [task for task in done if not task.cancelled() and task.exception()]
+        if failed:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            errors = [task.exception() for task in failed]
+            raise next((error for error in errors if isinstance(error, PromptopsError)), errors[0]) or AssertionError

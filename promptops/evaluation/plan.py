@@ -2,8 +2,9 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from promptops.core.errors import DataError, did_you_mean
 from promptops.core.jsontext import Json
@@ -12,6 +13,7 @@ from promptops.core.text import estimate_tokens
 from promptops.core.version import __version__
 from promptops.evaluation.clients import identify, open_client
 from promptops.models.base import Client
+from promptops.models.replay import RecordingClient, ReplayClient
 from promptops.project.config import ModelConfig, resolve_model
 from promptops.project.golden import read_cases
 from promptops.project.project import Evaluable, Project
@@ -55,11 +57,24 @@ class Plan:
     candidate: str
     model: ModelConfig
     identity: Mapping[str, Json]
-    client: Client
     selection: Selection
     planned: int
     commit: str
     dirty: bool
+    at: str
+
+    def connect(self, *, record: Path | None = None, replay: Path | None = None) -> Client:
+        """A client for the model, writing recordings or reading nothing else.
+
+        Raises DataError without a key, RefusedError for a host keys may not go to.
+        """
+        evaluable = self.evaluable
+        if replay is not None:
+            return ReplayClient(replay, self.model.model)
+        client = open_client(
+            self.model, evaluable.prompt, lambda: read_cases(evaluable.tree, evaluable.suite, evaluable.scan)
+        )
+        return RecordingClient(client, record, self.model.model) if record is not None else client
 
     def cases(self) -> Iterator[Case]:
         """The selected cases in file order, as a stream."""
@@ -77,7 +92,7 @@ class Plan:
             gate={"by": list(gate.by), "alpha": gate.alpha, "tolerance": gate.tolerance, "tolerances": dict(gate.tolerances),
                   "min_pass": gate.min_pass, "min_pass_by": dict(gate.min_pass_by)},
             repeat=self.selection.repeat, commit=self.commit, dirty=self.dirty,
-            started_at=now.isoformat(timespec="seconds"), planned=self.planned, version=__version__,
+            started_at=now.isoformat(timespec="seconds"), planned=self.planned, version=__version__, at=self.at, price=asdict(self.model.price),
         )  # fmt: skip
 
 
@@ -93,14 +108,13 @@ def make_plan(
     _check_selection(evaluable, selection)
     config = resolve_model(project.config, model or evaluable.prompt.model or project.config.default_model)
     identity = identify(config, evaluable.prompt, evaluable.scan.digest)
-    client = open_client(config, evaluable.prompt, lambda: read_cases(evaluable.tree, evaluable.suite, evaluable.scan))
     count = _count(evaluable, selection)
     if count == 0:
         raise DataError("no case is selected", where=evaluable.suite.cases_path, why="the filters match none",
                         hint="see `promptops show " + name + "` for categories and tags")  # fmt: skip
     commit, dirty = (project.git.commit(at), False) if at else project.git.state()
-    plan = Plan(evaluable=evaluable, candidate=candidate, model=config, identity=identity, client=client, selection=selection,
-                planned=count * selection.repeat, commit=commit, dirty=dirty)  # fmt: skip
+    plan = Plan(evaluable=evaluable, candidate=candidate, model=config, identity=identity, selection=selection,
+                planned=count * selection.repeat, commit=commit, dirty=dirty, at=commit if at else "")  # fmt: skip
     _try_rendering(plan)
     return plan
 

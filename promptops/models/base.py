@@ -2,24 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from promptops.core.checks import OutputFormat
 from promptops.core.jsontext import Json
 from promptops.core.knowledge import Passage
+from promptops.core.outcome import Outcome
 from promptops.core.prompt import Message
-
-Outcome = Literal[
-    "ok", "refused", "filtered", "truncated", "tool_call", "bad_response", "stream", "timeout", "rate_limited", "auth", "quota",
-    "server_error", "connection", "too_large", "not_recorded",
-]  # fmt: skip
-"""How a call ended. Only `ok` is an answer that is scored; none of the others is ever a wrong answer."""
-
-OF_THE_MODEL: frozenset[Outcome] = frozenset(("refused", "filtered", "truncated", "tool_call"))
-"""The model answered, but not with an answer: asking again would bring the same."""
-
-POSSIBLY_PAID: frozenset[str] = frozenset(("intent", "timeout", "connection", "stream", "too_large", "server_error"))
-"""Outcomes after which the provider may have charged for an answer that never arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +28,8 @@ class ModelRequest:
 class Answer:
     """How a call ended. `detail` explains an outcome other than ok; `model` is what the provider says it ran.
 
-    `input_tokens` include the `cached_input_tokens`. `retry_after_s` is what the provider asked for.
+    `input_tokens` include the `cached_input_tokens`. `retry_after_s` is what the provider asked for;
+    `sent` is False when the request cannot have reached it.
     """
 
     outcome: Outcome
@@ -53,6 +43,7 @@ class Answer:
     usage_trusted: bool = True
     latency_s: float = 0.0
     retry_after_s: float | None = None
+    sent: bool = True
 
 
 class Client(Protocol):

@@ -56,7 +56,8 @@ class HttpClient:
         except TooLarge:
             answer = Answer(outcome="too_large", detail=f"more than {MAX_RESPONSE_BYTES} bytes")
         except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
-            answer = Answer(outcome="connection", detail=f"{_cause(error)} at {self._host}")
+            sent = not isinstance(error, aiohttp.ClientConnectorError)
+            answer = Answer(outcome="connection", detail=f"{_cause(error)} at {self._host}", sent=sent)
         latency = time.perf_counter() - started
         return replace(
             answer, text=self._key.redact(answer.text), detail=self._key.redact(answer.detail), latency_s=latency

@@ -9,8 +9,9 @@ from typing import Any
 
 from promptops.core.jsontext import Json, JsonError, parse_json
 from promptops.core.money import Price
+from promptops.core.outcome import Outcome
 from promptops.core.text import estimate_tokens
-from promptops.models.base import Answer, ModelRequest, Outcome
+from promptops.models.base import Answer, ModelRequest
 
 _MAX_TOKENS = 100_000_000
 _SHOWN_BYTES = 200

@@ -43,6 +43,20 @@ class RecordingClient:
         Path(temporary).replace(self._folder / name)
 
 
+class StoredOnlyClient:
+    """Asks nobody: for scoring answers again that the store must have."""
+
+    @property
+    def paid(self) -> bool:
+        return False
+
+    async def answer(self, request: ModelRequest) -> Answer:
+        return Answer(outcome="not_recorded", detail="no stored answer to this request; evaluate it")
+
+    async def close(self) -> None:
+        return None
+
+
 class ReplayClient:
     """Answers from recordings alone: no key, no network, nothing to pay."""
 

@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date, time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from promptops.project.tree import Tree, decode_text
 LOCAL = "local"
 STORE_FOLDER = ".promptops"
 _SECRET_KEY = re.compile(r"(?:api_?key|token|secret|password)$", re.IGNORECASE)
+_VARIABLE_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SECRET_VALUE = re.compile(
     r"\b(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|xox[abp]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{30,})"
 )
@@ -56,6 +58,7 @@ class Config:
     default_model: str = LOCAL
     max_case_bytes: int = 1_000_000
     concurrency: int = 8
+    outage_patience_s: float = 60.0
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
 
 
@@ -79,7 +82,9 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
     """The configuration of a project. Raises DataError with every problem, RefusedError for a secret-reading path."""
     values, where, text = _read_tables(tree)
     problems = list(_secrets(values, where, text))
-    problems += format_problems("config", values, lambda path: f"{where}:{_line(text, path)}")
+    secret_lines = {problem.where for problem in problems}
+    found = format_problems("config", values, lambda path: f"{where}:{_line(text, path)}")
+    problems += [problem for problem in found if problem.where not in secret_lines]
     if problems:
         raise DataError(problems=problems)
     settings = {key: value for key, value in values.items() if key != "models"} | _from_environment(
@@ -88,16 +93,25 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
     models: dict[str, ModelConfig] = {}
     for alias, table in values.get("models", {}).items():
         problems += _model_problems(table, alias, f"{where}:{_line(text, ('models', alias))}")
-        if not problems:
+        try:
             models[alias] = _model(alias, table)
-    config = Config(models=models, **settings) if not problems else Config()
-    name = config.default_model
-    if not problems and not name.startswith(LOCAL) and name not in models:
-        problems.append(Problem(what=f"default_model {name!r} is not a model", where=f"{where}:{_line(text, ('default_model',))}",
-                                hint=did_you_mean(name, [*models, LOCAL])))  # fmt: skip
+        except ValueError as error:
+            problems.append(
+                Problem(what=f"price of model {alias!r}: {error}", where=f"{where}:{_line(text, ('models', alias))}")
+            )
+    name = settings.get("default_model", LOCAL)
+    if name != LOCAL and not name.startswith(LOCAL + ":") and name not in values.get("models", {}):
+        at = (
+            "PROMPTOPS_DEFAULT_MODEL"
+            if name != values.get("default_model")
+            else f"{where}:{_line(text, ('default_model',))}"
+        )
+        problems.append(
+            Problem(what=f"default_model {name!r} is not a model", where=at, hint=did_you_mean(name, [*models, LOCAL]))
+        )
     if problems:
         raise DataError(problems=problems)
-    return config
+    return Config(models=models, **settings)
 
 
 def _read_tables(tree: Tree) -> tuple[dict[str, Any], str, str]:
@@ -113,30 +127,44 @@ def _read_tables(tree: Tree) -> tuple[dict[str, Any], str, str]:
             line = re.search(r"line (\d+)", str(error))
             raise DataError("TOML syntax error", where=f"{where}:{line[1] if line else 1}", why=str(error)) from None
         if where == "pyproject.toml":
-            tables = tables.get("tool", {}).get("promptops")
+            tool = tables.get("tool")
+            tables = tool.get("promptops") if isinstance(tool, dict) else None
         if tables is not None:
-            found.append((tables, where, text))
+            found.append((_plain(tables), where, text))
     if len(found) > 1:
         raise DataError("promptops.toml and [tool.promptops] in pyproject.toml", why="only one of them can be in force",
                         hint="move everything into one")  # fmt: skip
     return found[0] if found else ({}, "pyproject.toml", "")
 
 
+def _plain(value: Any) -> Any:
+    """TOML dates and times as text: no setting is a date, but one may look like it."""
+    if isinstance(value, dict):
+        return {key: _plain(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_plain(child) for child in value]
+    return value.isoformat() if isinstance(value, date | time) else value
+
+
 def _line(text: str, path: tuple[str | int, ...]) -> int:
     """Line of a key or table header: tomllib gives no positions, so the last name of the path is looked up in the text."""
-    start = 0
+    first = re.search(r"^\[tool\.promptops[.\]]", text, re.MULTILINE)
+    start = first.start() if first else 0
     for depth in range(1, len(path) + 1):
         header = re.search(
             rf"^\[(?:tool\.promptops\.)?{re.escape('.'.join(map(str, path[:depth])))}\]", text, re.MULTILINE
         )
-        key = re.compile(rf"^\s*{re.escape(str(path[depth - 1]))}\s*[.=]", re.MULTILINE).search(text, start)
+        key = re.compile(rf"^[ \t]*{re.escape(str(path[depth - 1]))}[ \t]*[.=]", re.MULTILINE).search(text, start)
         start = header.start() if header else key.start(0) if key else start
-    return text.count("\n", 0, start) + 1 + (1 if text[start : start + 1] == "\n" else 0)
+    return text.count("\n", 0, start) + 1
 
 
 def _secrets(value: Any, where: str, text: str, path: tuple[str, ...] = ()) -> list[Problem]:
     if isinstance(value, dict):
         return [problem for key, child in value.items() for problem in _secrets(child, where, text, (*path, key))]
+    if isinstance(value, str) and path[-1:] == ("api_key_env",) and not _VARIABLE_NAME.fullmatch(value):
+        return [Problem(what=f"`{'.'.join(path)}` ({mask(value)}) is not the name of an environment variable", where=f"{where}:{_line(text, path)}",
+                        hint="put the key into a variable such as OPENAI_API_KEY and name that")]  # fmt: skip
     if isinstance(value, str) and path and (_SECRET_VALUE.search(value) or _SECRET_KEY.search(path[-1])):
         return [Problem(what=f"a secret in `{'.'.join(path)}` ({mask(value)})", where=f"{where}:{_line(text, path)}",
                         hint="put it into an environment variable and name that in `api_key_env`")]  # fmt: skip

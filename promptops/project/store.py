@@ -6,17 +6,20 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from promptops.core.errors import ConflictError, DataError, EvaluationError, RefusedError
 from promptops.core.jsontext import Json, canonical_json, parse_json
 from promptops.core.names import is_run_id
+from promptops.core.outcome import POSSIBLY_PAID
 from promptops.project.config import STORE_FOLDER
 from promptops.project.formats import FORMATS, format_text
 
 VERSION = 1
+_NO_LIMIT = 1_000_000_000
+_BURST_MINUTES = 0.1
 FILE = "store.sqlite3"
 RunState = Literal["running", "complete", "incomplete", "interrupted"]
 _SCHEMA = """
@@ -39,6 +42,9 @@ create table results (
     answer_key text not null, outcome text not null, passed integer, value real, latency_s real not null,
     cost_nanousd integer not null, scores text not null, primary key (run_id, case_id, draw)
 ) strict, without rowid;
+create table limits (
+    key text primary key, requests real not null, tokens real not null, updated_at real not null, blocked_until real not null
+) strict;
 create index attempts_run on attempts(run_id);
 create index runs_started on runs(started_at);
 """
@@ -67,6 +73,8 @@ class RunHeader:
     started_at: str
     planned: int
     version: str
+    at: str = ""
+    price: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +127,25 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What a run really paid: every attempt counts, those without a known outcome as well."""
+    """What a run paid: every attempt counts. `possibly_nanousd` is the worst case of those whose answer never arrived."""
 
     attempts: int
     paid_nanousd: int
+    possibly_nanousd: int
     unknown: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """Requests and tokens a minute for one key on one server; every evaluation on this machine draws from the same."""
+
+    key: str
+    rpm: int | None = None
+    tpm: int | None = None
+
+    @property
+    def limited(self) -> bool:
+        return self.rpm is not None or self.tpm is not None
 
 
 class Store:
@@ -131,7 +153,7 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._sql, self.path = connection, path
-        self._answers: list[tuple[Any, ...]] = []
+        self._answers: dict[str, StoredAnswer] = {}
         self._results: list[tuple[Any, ...]] = []
 
     def close(self) -> None:
@@ -147,6 +169,48 @@ class Store:
                 (header.id, header.prompt, header.prompt_digest, header.golden_digest, header.subject, header.started_at,
                  header.planned, canonical_json(asdict(header)).decode()),
             )  # fmt: skip
+
+    def reopen_run(self, run_id: str, *, forget_unanswered: bool = False) -> None:
+        """Let a run go on; with `forget_unanswered`, results without an answer are removed, to be asked again."""
+        with self._writing():
+            if forget_unanswered:
+                self._sql.execute("delete from results where run_id = ? and outcome <> 'ok'", (run_id,))
+            self._sql.execute("update runs set state = 'running', finished_at = '' where id = ?", (run_id,))
+
+    def block(self, key: str, until: float) -> None:
+        """A provider asked everybody who uses this key to wait until then (Unix time)."""
+        with self._writing():
+            self._sql.execute(
+                "insert into limits values (?, 0, 0, 0, ?) on conflict(key) do update set blocked_until = max(blocked_until, excluded.blocked_until)",
+                (key, until),
+            )
+
+    def blocked_until(self, key: str) -> float:
+        row = self._sql.execute("select blocked_until from limits where key = ?", (key,)).fetchone()
+        return float(row[0]) if row else 0.0
+
+    def take_permit(self, limit: RateLimit, tokens: int, now: float) -> float:
+        """Take one request and its tokens from the shared buckets: 0 when granted, else seconds until there may be room.
+
+        Token bucket with a burst of a tenth of a minute; a request of more tokens than that waits for a full bucket.
+        """
+        rpm, tpm = limit.rpm or _NO_LIMIT, limit.tpm or _NO_LIMIT
+        most_requests, most_tokens = max(1.0, rpm * _BURST_MINUTES), tpm * _BURST_MINUTES
+        with self._writing():
+            row = self._sql.execute(
+                "select requests, tokens, updated_at, blocked_until from limits where key = ?", (limit.key,)
+            ).fetchone()
+            requests, left, updated_at, blocked = row or (most_requests, most_tokens, now, 0.0)
+            minutes = max(0.0, now - updated_at) / 60 if updated_at else 1.0
+            requests, left = min(most_requests, requests + minutes * rpm), min(most_tokens, left + minutes * tpm)
+            wanted = min(float(tokens), most_tokens)
+            wait_s = max((1.0 - requests) / rpm, (wanted - left) / tpm) * 60
+            if wait_s <= 0:
+                requests, left = requests - 1, left - wanted
+            self._sql.execute(
+                "insert or replace into limits values (?, ?, ?, ?, ?)", (limit.key, requests, left, now, blocked)
+            )
+        return max(0.0, wait_s)
 
     def finish_run(self, run_id: str, state: RunState, finished_at: str) -> None:
         self.flush()
@@ -173,15 +237,14 @@ class Store:
                                   ((outcome, cost, attempt) for attempt, outcome, cost in outcomes))  # fmt: skip
 
     def find_answer(self, key: str) -> StoredAnswer | None:
+        if key in self._answers:
+            return self._answers[key]
         row = self._sql.execute("select * from answers where key = ?", (key,)).fetchone()
         return _answer(row) if row else None
 
     def add_answer(self, answer: StoredAnswer) -> None:
         """Kept until the next flush; the first answer to a key stays."""
-        self._answers.append(
-            (answer.key, answer.outcome, answer.text, answer.detail, answer.model, answer.input_tokens, answer.output_tokens,
-             int(answer.usage_trusted), answer.cost_nanousd, answer.latency_s, answer.created_at)
-        )  # fmt: skip
+        self._answers.setdefault(answer.key, answer)
 
     def add_result(self, run_id: str, result: Result) -> None:
         """Kept until the next flush; the first result of a draw stays."""
@@ -206,7 +269,8 @@ class Store:
             return
         with self._writing():
             self._sql.executemany(
-                "insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._answers
+                "insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                map(_answer_row, self._answers.values()),
             )
             self._sql.executemany(
                 "insert or ignore into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._results
@@ -235,15 +299,22 @@ class Store:
         rows = self._sql.execute("select * from results where run_id = ? order by case_id, draw", (run_id,))
         return (_result(row) for row in rows)
 
-    def result_count(self, run_id: str) -> int:
-        return int(self._sql.execute("select count(*) from results where run_id = ?", (run_id,)).fetchone()[0])
+    def count_results(self, run_id: str) -> tuple[int, int]:
+        """(stored, passed) draws of a run."""
+        row = self._sql.execute(
+            "select count(*), coalesce(sum(passed), 0) from results where run_id = ?", (run_id,)
+        ).fetchone()
+        return int(row[0]), int(row[1])
 
     def ledger(self, run_id: str) -> Ledger:
-        attempts, paid, unknown = self._sql.execute(
-            "select count(*), coalesce(sum(cost_nanousd), 0), coalesce(sum(outcome = 'intent'), 0) from attempts where run_id = ?",
+        lost = ", ".join(f"'{outcome}'" for outcome in sorted(POSSIBLY_PAID))
+        attempts, paid, possibly, unknown = self._sql.execute(
+            f"select count(*), coalesce(sum(iif(outcome in ({lost}), 0, cost_nanousd)), 0),"  # noqa: S608 - our own words
+            f" coalesce(sum(iif(outcome in ({lost}), cost_nanousd, 0)), 0), coalesce(sum(outcome = 'intent'), 0)"
+            " from attempts where run_id = ?",
             (run_id,),
         ).fetchone()
-        return Ledger(attempts=attempts, paid_nanousd=paid, unknown=unknown)
+        return Ledger(attempts=attempts, paid_nanousd=paid, possibly_nanousd=possibly, unknown=unknown)
 
     def attempts(self, run_id: str) -> Iterator[tuple[str, str, str, int]]:
         """(key, started_at, outcome, cost) of each attempt, oldest first."""
@@ -382,6 +453,11 @@ def _dump(value: Any) -> str:
 def _run(header: str, state: Any, finished_at: str) -> Run:
     fields = parse_json(header)
     return Run(header=RunHeader(**{**fields, "slices": tuple(fields["slices"])}), state=state, finished_at=finished_at)
+
+
+def _answer_row(answer: StoredAnswer) -> tuple[Any, ...]:
+    return (answer.key, answer.outcome, answer.text, answer.detail, answer.model, answer.input_tokens, answer.output_tokens,
+            int(answer.usage_trusted), answer.cost_nanousd, answer.latency_s, answer.created_at)  # fmt: skip
 
 
 def _answer(row: tuple[Any, ...]) -> StoredAnswer:

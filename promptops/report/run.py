@@ -8,6 +8,7 @@ from rich.text import Text
 
 from promptops.core.digest import short
 from promptops.core.money import format_usd
+from promptops.evaluation.admission import MAX_WAIT_S
 from promptops.evaluation.summary import Row, Summary
 from promptops.project.store import Result, Run
 from promptops.report.show import show
@@ -20,18 +21,31 @@ def run_name(run: Run) -> str:
     return header.prompt + (f"@{header.candidate}" if header.candidate else "")
 
 
-def render_run(summary: Summary, next_commands: list[str]) -> RenderableType:
+_STOPPED = {
+    "SIGINT": "interrupted", "SIGTERM": "terminated", "auth": "the provider refused the key: check the key",
+    "quota": "the provider says the quota is used up: check key and quota", "budget": "the budget of this run is used up",
+    "wait": f"the provider asks to wait longer than {MAX_WAIT_S:.0f} s", "outage": "the provider does not answer",
+}  # fmt: skip
+
+
+def render_run(summary: Summary, next_commands: list[str], *, stopped_by: str = "") -> RenderableType:
     """The answer first, then the tables, the worst cases, notices, and what to do next."""
-    parts: list[RenderableType] = [_answer(summary), _tables(summary), *_notices(summary)]
+    parts: list[RenderableType] = [_answer(summary, stopped_by), _tables(summary), *_notices(summary)]
     if summary.worst:
         parts += [Text(""), Text("worst cases", style="bold"), _worst(summary.worst)]
     parts += [Text(""), *(Text(f"next: {command}") for command in next_commands)]
     return Group(*parts)
 
 
-def _answer(summary: Summary) -> Text:
+def _answer(summary: Summary, stopped_by: str) -> Text:
     run, total = summary.run, summary.total
     name = f"{run_name(run)} on {run.header.model}"
+    if stopped_by and summary.stored < run.header.planned:
+        return headline(
+            "STOPPED",
+            "yellow",
+            f"{name}: {_STOPPED[stopped_by]}; {summary.stored} of {run.header.planned} results kept, no verdict",
+        )
     if run.state == "interrupted":
         return headline("STOPPED", "yellow", f"{name}: {summary.stored} of {run.header.planned} answers kept")
     if summary.coverage < 1:
@@ -87,7 +101,12 @@ def _notices(summary: Summary) -> Iterator[Text]:
     if header.rubric_digest:
         yield Text("the rubric is part of the subject; no judge scored this run", style="dim")
     paid = f"{ledger.attempts} calls, {format_usd(ledger.paid_nanousd)} paid" if ledger.attempts else "nothing paid"
-    unknown = f", {ledger.unknown} with unknown outcome (possibly paid)" if ledger.unknown else ""
+    unknown = (
+        f", possibly {format_usd(ledger.possibly_nanousd)} more for answers that never arrived"
+        if ledger.possibly_nanousd
+        else ""
+    )
+    unknown += f", {ledger.unknown} calls with unknown outcome" if ledger.unknown else ""
     dirty = " with uncommitted changes" if header.dirty and header.commit else ""
     commit = f", commit {header.commit[:12]}{dirty}" if header.commit else ""
     yield Text(f"run {summary.run.id}, subject {short(header.subject)}{commit}; {paid}{unknown}", style="dim")
@@ -120,7 +139,7 @@ def run_json(summary: Summary) -> dict[str, Any]:
         "categories": [_row_json(row) for row in summary.categories], "slices": [_row_json(row) for row in summary.slices],
         "checks": [{"name": item.name, "passed": item.passed, "failed": item.failed, "unscored": item.unscored} for item in summary.checks],
         "outcomes": dict(summary.outcomes), "missed_floors": [row.name for row in summary.missed_floors],
-        "paid_nanousd": summary.ledger.paid_nanousd, "calls": summary.ledger.attempts,
+        "paid_nanousd": summary.ledger.paid_nanousd, "possibly_paid_nanousd": summary.ledger.possibly_nanousd, "calls": summary.ledger.attempts,
         "worst": [{"case": item.case_id, "category": item.category, "passed": item.passed, "why": why(item)} for item in summary.worst],
     }  # fmt: skip
 

@@ -30,41 +30,47 @@ def format_problems(name: FormatName, value: Json, at: Callable[[Path], str]) ->
     if schema.accepts(value):
         return
     for violation in schema.violations(value):
+        node = _schema_node(schema.document, violation.schema_path[:-1])
         if violation.unexpected:
-            known = _known_keys(schema.document, violation)
             for key in violation.unexpected:
-                yield Problem(
-                    what=f"unknown key {key!r}", where=at((*violation.path, key)), hint=did_you_mean(key, known)
-                )
+                hint = did_you_mean(key, node.get("properties", {}))
+                yield Problem(what=f"unknown key {key!r}", where=at((*violation.path, key)), hint=hint)
         else:
-            yield Problem(what=_describe(violation, value), where=at(violation.path))
+            yield _problem(violation, node, value, at(violation.path))
 
 
-def _describe(violation: SchemaViolation, value: Json) -> str:
+def _problem(violation: SchemaViolation, node: Mapping[str, Any], value: Json, where: str) -> Problem:
     part = value
     for step in violation.path:
         part = part[step]
-    where = ".".join(str(step) for step in violation.path)
-    shown = "" if isinstance(part, dict | list) else f" {str(part)[:60]!r}"
-    message = violation.message.removeprefix("value ")
-    return (
-        f"`{where}`{shown} {message}"
-        if where
-        else f"{shown.strip() or 'the file'} {message}".replace("the file value", "the file")
+    name = f"`{'.'.join(str(step) for step in violation.path)}`" if violation.path else "the file"
+    shown = "" if isinstance(part, dict | list) or not violation.path else f" {str(part)[:60]!r}"
+    choices = (
+        [branch.get("required") for branch in node.get(violation.keyword, ())]
+        if violation.keyword in ("oneOf", "anyOf")
+        else []
     )
+    if violation.keyword == "enum" and isinstance(part, str):
+        return Problem(what=f"{name}{shown} is not known", where=where, hint=did_you_mean(part, node["enum"]))
+    if violation.keyword == "falseSchema":
+        return Problem(what=f"{name} is not allowed here", where=where)
+    if choices and all(choices):
+        number = "exactly one" if violation.keyword == "oneOf" else "at least one"
+        return Problem(what=f"{name} needs {number} of {', '.join(choice[0] for choice in choices)}", where=where)
+    return Problem(what=f"{name}{shown} {violation.message.removeprefix('value ')}", where=where)
 
 
-def _known_keys(document: Mapping[str, Any], violation: SchemaViolation) -> list[str]:
-    """Property names of the (sub)schema whose additionalProperties: false was hit."""
+def _schema_node(document: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """The (sub)schema a path of keywords leads to, references followed; empty when there is none."""
     node: Any = document
-    for step in violation.schema_path[:-1]:
+    for step in path:
         try:
             node = node[step]
             while "$ref" in node:
                 node = _resolve(document, node["$ref"])
         except (KeyError, IndexError, TypeError):
-            return []
-    return list(node.get("properties", {})) if isinstance(node, dict) else []
+            return {}
+    return node if isinstance(node, dict) else {}
 
 
 def _resolve(document: Mapping[str, Any], reference: str) -> Any:

@@ -1,0 +1,255 @@
+"""Who may call now: one door for the window, the provider's wishes, the rate limits and the spending cap.
+
+Every paid call passes here. It is let through when the window has room, nobody asked to wait, the shared limits have
+permits and the worst case fits under the cap; its intent is on disk before it starts. Callers that can go at the same
+moment share one transaction.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from promptops.core.outcome import POSSIBLY_PAID
+from promptops.evaluation.breaker import Breaker
+from promptops.evaluation.plan import Clock
+from promptops.models.base import Answer
+from promptops.project.store import RateLimit, Store
+
+MAX_WAIT_S = 120.0
+"""Longest pause a provider may ask for; beyond it the run stops."""
+_POLL_S = 0.25
+_SLOW = 4.0
+_SLOW_AT_LEAST_S = 2.0
+
+Stop = Literal["", "SIGINT", "SIGTERM", "auth", "quota", "budget", "wait", "outage"]
+
+
+class Stopped(Exception):  # noqa: N818 - tells a worker to go home
+    """No further call is made in this run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """A call that was let through: its row in the ledger and what was reserved for it."""
+
+    attempt: int
+    worst_nanousd: int
+
+
+@dataclass(slots=True, kw_only=True)
+class SpendCap:
+    """Reserve the worst case, call, settle: spent plus reserved never passes the cap. None is no cap."""
+
+    max_nanousd: int | None = None
+    max_calls: int | None = None
+    spent_nanousd: int = 0
+    reserved_nanousd: int = 0
+    calls: int = 0
+
+    def reserve(self, worst_nanousd: int) -> bool:
+        if self.max_calls is not None and self.calls >= self.max_calls:
+            return False
+        if (
+            self.max_nanousd is not None
+            and self.spent_nanousd + self.reserved_nanousd + worst_nanousd > self.max_nanousd
+        ):
+            return False
+        self.calls += 1
+        self.reserved_nanousd += worst_nanousd
+        return True
+
+    def settle(self, worst_nanousd: int, cost_nanousd: int) -> None:
+        self.reserved_nanousd -= worst_nanousd
+        self.spent_nanousd += cost_nanousd
+
+    @property
+    def holds(self) -> bool:
+        """Whether calls in flight could still give room back."""
+        return self.reserved_nanousd > 0 and (self.max_calls is None or self.calls < self.max_calls)
+
+
+@dataclass(slots=True)
+class Window:
+    """How many calls may be in flight: one more for each window of good answers, half after trouble (AIMD).
+
+    Source: Chiu and Jain 1989, Computer Networks 17:1-14.
+    """
+
+    most: int
+    size: float = field(init=False)
+    in_flight: int = 0
+    _best_s: float = float("inf")
+    _quiet_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.size = float(self.most)
+
+    @property
+    def room(self) -> bool:
+        return self.in_flight < max(1, int(self.size))
+
+    def ended(self, answer: Answer, now: float) -> None:
+        self.in_flight -= 1
+        self._best_s = min(self._best_s, answer.latency_s) if answer.outcome == "ok" else self._best_s
+        slow = answer.latency_s > max(_SLOW_AT_LEAST_S, _SLOW * self._best_s)
+        if answer.outcome in ("rate_limited", "timeout") or slow:
+            if now >= self._quiet_until:  # one cut for all calls that were in flight together
+                self.size = max(1.0, self.size / 2)
+                self._quiet_until = now + answer.latency_s
+        else:
+            self.size = min(float(self.most), self.size + 1 / self.size)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Waiting:
+    key: str
+    tokens: int
+    worst_nanousd: int
+    future: "asyncio.Future[Ticket]"
+
+
+class Admission:
+    """One for a run. Not thread-safe: lives in the run's event loop."""
+
+    def __init__(self, store: Store, run_id: str, clock: Clock, *, window: Window, cap: SpendCap, breaker: Breaker,
+                 limit: RateLimit, on_stop: Callable[[Stop], None]) -> None:  # fmt: skip
+        self._store, self._run_id, self._clock = store, run_id, clock
+        self.window, self.cap, self.breaker, self._limit, self._on_stop = window, cap, breaker, limit, on_stop
+        self._waiting: deque[_Waiting] = deque()
+        self._ended: list[tuple[int, str, int]] = []
+        self._stopped = False
+        self._paused_until = self._polled_at = 0.0
+        self._pump_due = False
+        self._probing = False
+        self.rate_limited = 0
+
+    async def admit(self, key: str, *, tokens: int, worst_nanousd: int) -> Ticket:
+        """Wait for a turn. Raises Stopped when there will be none, EvaluationError when the store cannot be written."""
+        if self._stopped:
+            raise Stopped
+        future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(key=key, tokens=tokens, worst_nanousd=worst_nanousd, future=future))
+        self._pump_soon()
+        return await future
+
+    def settle(self, ticket: Ticket, answer: Answer) -> None:
+        """The call ended: what it cost is spent, and what it told about the provider is taken in."""
+        now = asyncio.get_running_loop().time()
+        cost = ticket.worst_nanousd if answer.sent and answer.outcome in POSSIBLY_PAID else answer.cost_nanousd
+        self.cap.settle(ticket.worst_nanousd, cost)
+        self._ended.append((ticket.attempt, answer.outcome, cost))
+        self.window.ended(answer, now)
+        self.breaker.ended(answer.outcome, now)
+        self._probing = False
+        if answer.outcome == "rate_limited":
+            self.rate_limited += 1
+            self._pause(answer.retry_after_s or 0.0)
+        if answer.outcome in ("auth", "quota"):
+            self.stop("auth" if answer.outcome == "auth" else "quota")
+        self._pump_soon()
+
+    def stop(self, reason: Stop) -> None:
+        """Let nobody through any more."""
+        if not self._stopped:
+            self._stopped = True
+            self._on_stop(reason)
+        while self._waiting:
+            future = self._waiting.popleft().future
+            if not future.done():
+                future.set_exception(Stopped())
+
+    def write_ended(self) -> None:
+        """Put what ended on disk, with the answers and results that came of it. Raises EvaluationError."""
+        ended, self._ended = self._ended, []
+        if ended:
+            self._store.end_attempts(ended)
+        self._store.flush()
+
+    def _pause(self, seconds: float) -> None:
+        if seconds > MAX_WAIT_S:
+            self.stop("wait")
+        elif seconds > 0:
+            self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
+            self._store.block(self._limit.key, self._clock().timestamp() + seconds)
+
+    def _pump_soon(self, delay_s: float = 0.0) -> None:
+        loop = asyncio.get_running_loop()
+        if delay_s > 0:
+            loop.call_later(delay_s, self._pump_soon)
+        elif not self._pump_due:
+            self._pump_due = True
+            loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        going: list[_Waiting] = []
+        try:
+            wait_s = self._choose(going)
+            if not self._stopped and self._waiting and wait_s > 0:
+                self._pump_soon(wait_s)
+            self.write_ended()
+            attempts = (
+                self._store.begin_attempts(self._run_id, [item.key for item in going], self._clock().isoformat())
+                if going
+                else []
+            )
+        except Exception as error:  # noqa: BLE001 - raised where the callers wait
+            for item in (*going, *self._waiting):
+                if not item.future.done():
+                    item.future.set_exception(error)
+            self._waiting.clear()
+            return
+        for item, attempt in zip(going, attempts, strict=True):
+            item.future.set_result(Ticket(attempt=attempt, worst_nanousd=item.worst_nanousd))
+
+    def _choose(self, going: list[_Waiting]) -> float:
+        """Move those who may go now from the queue to `going`; seconds until it is worth looking again, 0 for at the next end."""
+        now = asyncio.get_running_loop().time()
+        blocked_s = self._blocked_s(now)
+        if blocked_s > 0:
+            return blocked_s
+        while self._waiting and self.window.room:
+            self._drop_cancelled()
+            if not self._waiting:
+                break
+            pause_s = self.breaker.wait_s(now)
+            if pause_s is None:
+                self.stop("outage")
+                return 0.0
+            if pause_s > 0:
+                return pause_s
+            if self.breaker.is_open and (self._probing or going):
+                return 0.0
+            item = self._waiting[0]
+            if not self.cap.reserve(item.worst_nanousd):
+                if not self.cap.holds and not going:
+                    self.stop("budget")
+                return 0.0
+            permit_s = (
+                self._store.take_permit(self._limit, item.tokens, self._clock().timestamp())
+                if self._limit.limited
+                else 0.0
+            )
+            if permit_s > 0:
+                self.cap.calls -= 1
+                self.cap.settle(item.worst_nanousd, 0)
+                return permit_s
+            going.append(self._waiting.popleft())
+            self.window.in_flight += 1
+            self._probing = self.breaker.is_open
+        return 0.0
+
+    def _drop_cancelled(self) -> None:
+        while self._waiting and self._waiting[0].future.done():
+            self._waiting.popleft()
+
+    def _blocked_s(self, now: float) -> float:
+        """Seconds to wait because a provider asked this or another process on this machine to."""
+        if now - self._polled_at >= _POLL_S:
+            self._polled_at = now
+            left = self._store.blocked_until(self._limit.key) - self._clock().timestamp()
+            if 0 < left <= MAX_WAIT_S:
+                self._paused_until = max(self._paused_until, now + left)
+        return self._paused_until - now

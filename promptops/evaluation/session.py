@@ -1,0 +1,59 @@
+"""One run from its first row to its summary, under its lock."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from promptops.core.errors import DataError
+from promptops.evaluation.execute import Executed, Options, Progress, execute
+from promptops.evaluation.plan import Clock, Plan
+from promptops.models.base import Client
+from promptops.project.lock import run_lock
+from promptops.project.store import Run, Store
+
+
+def start_run(
+    plan: Plan,
+    client: Client,
+    store: Store,
+    root: Path,
+    *,
+    clock: Clock,
+    options: Options,
+    on_progress: Callable[[Progress], None],
+) -> Executed:
+    """Evaluate a plan under a new run id. Raises what `execute` raises, and DataError for a cap that cannot be kept."""
+    _check_cap(plan, client, options)
+    header = plan.header(clock())
+    with run_lock(root, header.id):
+        store.begin_run(header)
+        return asyncio.run(execute(plan, client, store, header, clock=clock, options=options, on_progress=on_progress))
+
+
+def continue_run(
+    run: Run, plan: Plan, client: Client, store: Store, root: Path, *, clock: Clock, options: Options,
+    on_progress: Callable[[Progress], None], forget_unanswered: bool = False,
+) -> Executed:  # fmt: skip
+    """Ask what a run still lacks; with `forget_unanswered`, also what ended without an answer.
+
+    A finished run is left as it is. Raises EvaluationError when another process has the run.
+    """
+    _check_cap(plan, client, options)
+    with run_lock(root, run.id):
+        if run.state in ("complete", "incomplete") and not forget_unanswered:
+            return Executed(run=run, progress=Progress(planned=run.header.planned))
+        store.reopen_run(run.id, forget_unanswered=forget_unanswered)
+        return asyncio.run(
+            execute(plan, client, store, run.header, clock=clock, options=options, on_progress=on_progress)
+        )
+
+
+def _check_cap(plan: Plan, client: Client, options: Options) -> None:
+    if options.max_cost_nanousd is None or not client.paid:
+        return
+    where = f"model {plan.model.alias}"
+    if plan.model.price.free:
+        raise DataError("--max-cost needs prices", where=where, hint="state input_usd_per_mtok and output_usd_per_mtok")
+    if "max_output_tokens" not in plan.evaluable.prompt.params:
+        raise DataError("--max-cost needs a longest answer", where=f"prompts/{plan.evaluable.prompt.name}/prompt.md",
+                        why="an answer without a limit has no worst case", hint="state params.max_output_tokens")  # fmt: skip
