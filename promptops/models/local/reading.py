@@ -4,15 +4,24 @@ import re
 import unicodedata
 from datetime import date
 
+_NUMERALS = (
+    ("{ten}-{one}", "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen",
+     "twenty thirty forty fifty sixty seventy eighty ninety"),
+    ("{one}und{ten}", "ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn",
+     "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig"),
+    ("{ten}-{one}", "un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept dix-huit dix-neuf",
+     "vingt trente quarante cinquante soixante soixante-dix quatre-vingt quatre-vingt-dix"),
+)  # fmt: skip
+"""How a language joins the two, its numbers from 1 to 19, and its tens from 20 to 90."""
 _WORDS = {
-    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12, "fifteen": 15, "eighteen": 18, "twenty": 20, "twenty-four": 24, "thirty": 30,
-    "thirty-six": 36, "forty-five": 45, "sixty": 60, "ninety": 90,
-    "ein": 1, "eine": 1, "einem": 1, "einen": 1, "einer": 1, "zwei": 2, "drei": 3, "vier": 4, "fünf": 5, "sechs": 6, "sieben": 7,
-    "acht": 8, "neun": 9, "zehn": 10, "zwölf": 12, "dreißig": 30, "sechzig": 60, "neunzig": 90,
-    "un": 1, "une": 1, "deux": 2, "trois": 3, "quatre": 4, "cinq": 5, "sept": 7, "huit": 8, "neuf": 9, "dix": 10,
-    "douze": 12, "quinze": 15, "trente": 30, "soixante": 60, "a": 1, "an": 1,
-}  # fmt: skip
+    joined.format(ten=ten, one=one): tens * 10 + number
+    for joined, ones, all_tens in _NUMERALS
+    for tens, ten in enumerate(all_tens.split(), 2)
+    for number, one in enumerate(ones.split(), 1)
+}
+_WORDS |= {one: number for _, ones, _ in _NUMERALS for number, one in enumerate(ones.split(), 1)}
+_WORDS |= {ten: tens * 10 for _, _, all_tens in _NUMERALS for tens, ten in enumerate(all_tens.split(), 2)}
+_WORDS |= dict.fromkeys(("a", "an", "eine", "einem", "einen", "einer", "une"), 1)
 _MONTHS = {
     1: "january januar janvier jan janv jänner", 2: "february februar février feb févr fév", 3: "march märz mars mar mrz",
     4: "april avril apr avr", 5: "may mai", 6: "june juni juin jun", 7: "july juli juillet jul juil",
@@ -24,23 +33,26 @@ _DAY_FIRST = re.compile(r"(\d{1,2})\s*(?:st|nd|rd|th|er|\.|º)?\s*(?:day\s+of\s+
 _MONTH_FIRST = re.compile(r"([^\W\d_]+)\.?\s+(\d{1,2})(?:st|nd|rd|th)?,?\s+(\d{4})")
 _YEAR_FIRST = re.compile(r"(\d{4})\s*[-/.年]\s*(\d{1,2})\s*[-/.月]\s*(\d{1,2})")
 _NUMERIC = re.compile(r"(\d{1,2})\s*[-/.]\s*(\d{1,2})\s*[-/.]\s*(\d{4})")
-_DURATION = re.compile(r"(\d+|[^\W\d_]+(?:-[^\W\d_]+)?)\s*(?:\(\s*(\d+)\s*\)|\(\s*[^\W\d_-]+\s*\))?[\s-]*"
+_DURATION = re.compile(r"(?<![\d.,])(?<!half )(\d+|[^\W\d_]+(?:-[^\W\d_]+){0,3})\s*(?:\(\s*(\d+)\s*\)|\(\s*[^\W\d_]+(?:-[^\W\d_]+)*\s*\))?[\s-]*"
                        r"(?:calendar\s+|full\s+|clear\s+|consecutive\s+|volle[nr]?\s+|business\s+|working\s+)?"
                        r"(years?|jahre?n?|ans?|années?|months?|monate?n?|mois|weeks?|wochen?|semaines?|days?|tage?n?|jours?)\b",
                        re.IGNORECASE)  # fmt: skip
+_NUMBER = re.compile(r"\d+(?:[.,'’]\d+|\s\d{3}(?!\d))*")
 _DAYS_IN = {"y": 360, "j": 360, "a": 360, "m": 30, "w": 7, "s": 7, "d": 1, "t": 1}
 _MONTHS_IN = {"y": 12, "j": 12, "a": 12, "m": 1}
 
 
 def read_number(text: str) -> float | None:
     """The number in `text`, whichever of `.` and `,` is its decimal separator; None when there is none."""
-    match = re.search(r"\d[\d.,'’\s]*", unicodedata.normalize("NFKC", text))
+    match = _NUMBER.search(unicodedata.normalize("NFKC", text))
     if not match:
         return None
-    digits = re.sub(r"['’\s]", "", match.group()).rstrip(".,")
-    decimal = re.search(r"[.,](\d{1,2})$", digits)
-    whole = re.sub(r"[.,]", "", digits[: decimal.start()] if decimal else digits)
-    return float(f"{whole}.{decimal[1]}") if decimal else float(whole)
+    whole, *rest = re.split(r"([.,])", re.sub(r"['’\s]", "", match.group()))
+    marks, groups = rest[::2], rest[1::2]
+    thousands = bool(marks) and len(groups[-1]) == 3 and len(marks) == 1 and len(whole) <= 3 and whole[0] != "0"
+    if not marks or thousands or marks.count(marks[-1]) > 1:
+        return float("".join([whole, *groups]))
+    return float("".join([whole, *groups[:-1], ".", groups[-1]]))
 
 
 def read_date(text: str) -> str | None:

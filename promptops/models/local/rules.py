@@ -93,14 +93,18 @@ def _condition(source: str | None) -> re.Pattern[str] | None:
 class Rules:
     """The rules of one prompt. A text answer takes the property `text`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, rules: Mapping[str, Sequence[Mapping[str, Any]]], text: tuple[str, ...]) -> None:
         self._rules = {name: [Rule.parse(spec) for spec in specs] for name, specs in rules.items()}
         self._text = text
 
     def respond(self, request: ModelRequest) -> Json:
-        values = self.values(request, {})
+        return self.answer(request, {})
+
+    def answer(self, request: ModelRequest, known: Mapping[str, Json]) -> Json:
+        """The properties, or for a text prompt the property `text`, in the form that the request asks for."""
+        values = self.values(request, known)
         return values if request.output_format == "json" else str(values.get("text", ""))
 
     def values(self, request: ModelRequest, known: Mapping[str, Json]) -> dict[str, Json]:
