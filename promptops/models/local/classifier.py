@@ -24,12 +24,13 @@ _HINT_WEIGHT = 0.5
 class Classifier:
     """Predicts each of `fields`; what else the answer needs comes from `rules`."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, settings: Mapping[str, Any], text: tuple[str, ...], rules: Rules, cases: Iterable[Case]) -> None:
         self._text, self._rules = text, rules
         self._fields: tuple[str, ...] = tuple(settings["fields"])
-        rows = [case for case, _ in zip(cases, range(MAX_ROWS + 1), strict=False)]
+        # Folds depend on the order of the rows; the golden digest, by which answers are kept, does not.
+        rows = sorted((case for case, _ in zip(cases, range(MAX_ROWS + 1), strict=False)), key=lambda case: case.id)
         if len(rows) > MAX_ROWS:
             raise DataError(f"local:classifier trains on at most {MAX_ROWS} cases", hint="use local:rules")
         self._predictions = self._cross_validate(
@@ -43,7 +44,7 @@ class Classifier:
         key = digest(input_text(request, self._text))
         if key not in self._predictions:
             raise DataError("local:classifier knows only the golden cases", hint="evaluate the golden cases")
-        return self._rules.values(request, self._predictions[key])
+        return self._rules.answer(request, self._predictions[key])
 
     def _cross_validate(
         self, rows: list[Case], *, folds: int, regularization: float, seed: int
@@ -80,10 +81,20 @@ class Classifier:
         return DictVectorizer().fit_transform(marks)
 
 
-def _groups(rows: list[Case], texts: list[str]) -> list[str]:
-    """One label for each set of cases that may not be split between training and test: same group or same text."""
-    first_of_text: dict[str, str] = {}
-    return [row.group or first_of_text.setdefault(text, row.id) for row, text in zip(rows, texts, strict=True)]
+def _groups(rows: list[Case], texts: list[str]) -> list[int]:
+    """One label for each set of cases that may not be split between training and test: linked by a group or a text."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    first: dict[tuple[str, str], int] = {}
+    links = [
+        first.setdefault(key, index)
+        for index, (row, text) in enumerate(zip(rows, texts, strict=True))
+        for key in (("text", text), ("group", row.group) if row.group else ("case", row.id))
+    ]
+    here = [index for index in range(len(rows)) for _ in range(2)]
+    graph = csr_array(([1] * len(links), (here, links)), shape=(len(rows), len(rows)))
+    return [int(label) for label in connected_components(graph, directed=False)[1]]
 
 
 def _features(seen: list[str], unseen: list[str], seen_hints: Any, unseen_hints: Any) -> tuple[Any, Any]:
@@ -91,21 +102,23 @@ def _features(seen: list[str], unseen: list[str], seen_hints: Any, unseen_hints:
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    parts = [
+    parts = [(seen_hints, unseen_hints)]
+    for vectorizer in (
         TfidfVectorizer(sublinear_tf=True, strip_accents="unicode"),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=2, sublinear_tf=True, max_features=20_000),
-    ]
-    learnt = [part.fit_transform(seen) for part in parts]
-    return hstack([*learnt, seen_hints]).tocsr(), hstack(
-        [*(part.transform(unseen) for part in parts), unseen_hints]
-    ).tocsr()
+    ):
+        try:
+            parts.append((vectorizer.fit_transform(seen), vectorizer.transform(unseen)))
+        except ValueError:  # no term in any text, or none in two of them
+            continue
+    return hstack([part for part, _ in parts]).tocsr(), hstack([part for _, part in parts]).tocsr()
 
 
 def _fit_predict(seen: Any, labels: list[str], unseen: Any, regularization: float) -> list[str]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
-    if len(set(labels)) == 1:
-        return [labels[0]] * unseen.shape[0]
+    if len(set(labels)) == 1 or not seen.shape[1]:
+        return [max(sorted(set(labels)), key=labels.count)] * unseen.shape[0]
     model = OneVsRestClassifier(LogisticRegression(C=regularization, solver="liblinear", class_weight="balanced"))
     return [str(label) for label in model.fit(seen, labels).predict(unseen)]
