@@ -10,19 +10,24 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from promptops.core.jsontext import Json
-from promptops.core.text import has_unspaced_script, sentences
+from promptops.core.text import sentences
 from promptops.models.base import ModelRequest
 from promptops.models.local import input_text
 
-_TAG = re.compile(r"<(?:br|/p|/div|/tr|/li)\s*/?>|<[a-zA-Z/!][^>]{0,500}>")
+_INLINE_TAG = re.compile(
+    r"</?(?:a|b|i|u|s|em|strong|span|font|small|big|sub|sup|code|mark|abbr|img|wbr)\b[^>]{0,500}>|<[^<>\s]{1,100}@[^<>\s]{1,100}>",
+    re.IGNORECASE,
+)
+_TAG = re.compile(r"<[a-zA-Z/!][^>]{0,500}>")
 _QUOTED = re.compile(r"^\s*>.*$", re.MULTILINE)
+_NO_BLANK_AFTER = tuple("。！？」』）")
 _DIGIT = re.compile(r"\d")
 _DAMPING, _ROUNDS, _CUE = 0.85, 50, 0.2
 _MAX_SENTENCES = 300
 
 
 class Extractive:
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, settings: Mapping[str, Any], text: tuple[str, ...]) -> None:
         self._text = text
@@ -38,13 +43,13 @@ class Extractive:
             return ""
         scores = self._scores(kept)
         chosen: list[int] = []
-        room = self._max_chars
+        pieces = [item if item.endswith(_NO_BLANK_AFTER) else item + " " for item in kept]
+        room = self._max_chars + 1
         for index in sorted(range(len(kept)), key=lambda number: (-scores[number], number)):
-            if len(chosen) < self._count and (len(kept[index]) <= room or not chosen):
+            if len(chosen) < self._count and (len(pieces[index]) <= room or not chosen):
                 chosen.append(index)
-                room -= len(kept[index])
-        picked = [kept[index] for index in sorted(chosen)]
-        return ("" if has_unspaced_script(picked[0]) else " ").join(picked)[: self._max_chars]
+                room -= len(pieces[index])
+        return "".join(pieces[index] for index in sorted(chosen)).rstrip()[: self._max_chars]
 
     def _scores(self, kept: list[str]) -> list[float]:
         centrality = _centrality(kept)
@@ -57,7 +62,7 @@ class Extractive:
 
 def plain_text(text: str) -> str:
     """Text without HTML tags, entities and `>` quotes."""
-    return html.unescape(_QUOTED.sub("", _TAG.sub("\n", text))).replace("\xa0", " ")
+    return html.unescape(_QUOTED.sub("", _TAG.sub("\n", _INLINE_TAG.sub("", text)))).replace("\xa0", " ")
 
 
 def _centrality(items: list[str]) -> list[float]:
