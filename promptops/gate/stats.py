@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
-
-from scipy.stats import binom, norm
-from scipy.stats import t as student_t
+from statistics import NormalDist
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +23,7 @@ def wilson_interval(passed: float, total: int, *, confidence: float = 0.95) -> I
     """
     if total <= 0 or not 0 <= passed <= total:
         raise ValueError(f"{passed} of {total} is not a rate")
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = _normal_quantile(0.5 + confidence / 2)
     rate = passed / total
     centre = (rate + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
@@ -36,6 +35,8 @@ def mcnemar_worse(broken: int, fixed: int) -> float:
 
     Source: McNemar 1947, Psychometrika 12:153-157, in its exact binomial form.
     """
+    from scipy.stats import binom  # a second of CPU to import: only comparisons need it
+
     return float(binom.sf(broken - 1, broken + fixed, 0.5))
 
 
@@ -66,6 +67,8 @@ def paired_rate_interval(both: int, broken: int, fixed: int, neither: int, *, co
 
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
     """Student t interval for the mean of independent values; infinite below two values."""
+    from scipy.stats import t as student_t
+
     count = len(values)
     if count < 2:
         return Interval(low=float("-inf"), high=float("inf"))
@@ -73,3 +76,8 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
     spread = sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count)
     half = float(student_t.ppf(0.5 + confidence / 2, count - 1)) * spread
     return Interval(low=mean - half, high=mean + half)
+
+
+@lru_cache(maxsize=32)
+def _normal_quantile(share: float) -> float:
+    return NormalDist().inv_cdf(share)
