@@ -101,11 +101,8 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
             )
     name = settings.get("default_model", LOCAL)
     if name != LOCAL and not name.startswith(LOCAL + ":") and name not in values.get("models", {}):
-        at = (
-            "PROMPTOPS_DEFAULT_MODEL"
-            if name != values.get("default_model")
-            else f"{where}:{_line(text, ('default_model',))}"
-        )
+        stated = name == values.get("default_model")
+        at = f"{where}:{_line(text, ('default_model',))}" if stated else "PROMPTOPS_DEFAULT_MODEL"
         problems.append(
             Problem(what=f"default_model {name!r} is not a model", where=at, hint=did_you_mean(name, [*models, LOCAL]))
         )
@@ -122,10 +119,12 @@ def _read_tables(tree: Tree) -> tuple[dict[str, Any], str, str]:
         except FileNotFoundError:
             continue
         try:
-            tables = tomllib.loads(text)
+            tables: Any = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             line = re.search(r"line (\d+)", str(error))
-            raise DataError("TOML syntax error", where=f"{where}:{line[1] if line else 1}", why=str(error)) from None
+            raise DataError(
+                "TOML syntax error", where=f"{where}:{line[1] if line else text.count(chr(10)) + 1}", why=str(error)
+            ) from None
         if where == "pyproject.toml":
             tool = tables.get("tool")
             tables = tool.get("promptops") if isinstance(tool, dict) else None
