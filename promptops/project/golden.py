@@ -1,6 +1,6 @@
 """golden/<name>.jsonl, read twice as a stream: once to check and digest every row, once to run the cases.
 
-No list of all cases is ever made; the scan keeps about 100 bytes a row for the digest.
+No list of all cases is ever made; the scan keeps about 100 bytes a row for the digest, the second reading nothing.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from promptops.project.formats import format_problems, format_schema
 from promptops.project.tree import Tree
 
 MAX_PROBLEMS = 1000
+_ID_END = -41  # before NUL, 32 bytes of content hash, 8 of line number
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -31,25 +32,32 @@ class GoldenScan:
     count: int
     categories: Mapping[str, int]
     slices: Mapping[str, int] = field(default_factory=dict)
+    lines_digest: bytes = field(default=b"", repr=False, compare=False)
 
 
 def scan_golden(tree: Tree, suite: Suite, prompt: Prompt, *, max_case_bytes: int) -> GoldenScan:
     """Check every row. Raises DataError that lists every bad line (at most 1000), or says that there is no case."""
     scanner = _Scanner(suite, prompt, max_case_bytes)
+    seen = hashlib.sha256()
     for number, line in _lines(tree, suite.cases_path):
+        seen.update(line + b"\n")
         scanner.add(number, line)
-    return scanner.finish()
+    return scanner.finish(seen.digest())
 
 
 def read_cases(tree: Tree, suite: Suite, expected: GoldenScan) -> Iterator[Case]:
     """The cases in file order, one at a time; the file must be as scanned. Raises DataError when it changed meanwhile."""
-    hasher: list[bytes] = []
+    changed = DataError("the golden file changed during the run", where=suite.cases_path, hint="run again")
+    seen = hashlib.sha256()
     for number, line in _lines(tree, suite.cases_path):
-        row = parse_json(line)
-        hasher.append(_record(row, number))
-        yield _case(row, number)
-    if _digest_of(hasher) != expected.digest:
-        raise DataError("the golden file changed during the run", where=suite.cases_path, hint="run again")
+        seen.update(line + b"\n")
+        try:
+            case = _case(parse_json(line), number)
+        except (JsonError, LookupError, TypeError, AttributeError):
+            raise changed from None
+        yield case
+    if seen.digest() != expected.lines_digest:
+        raise changed
 
 
 def _case(row: Mapping[str, Any], number: int) -> Case:
@@ -74,13 +82,15 @@ def _lines(tree: Tree, path: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _record(row: Mapping[str, Json], number: int) -> bytes:
-    """Sorts by id; ends in 32 bytes of content hash and 8 of line number."""
-    return str(row["id"]).encode() + b"\0" + hashlib.sha256(canonical_json(row)).digest() + number.to_bytes(8)
+    """Sorts by id; ends as `_ID_END` says."""
+    name: str = row["id"]
+    return name.encode() + b"\0" + hashlib.sha256(canonical_json(row)).digest() + number.to_bytes(8)
 
 
 def _digest_of(records: list[bytes]) -> str:
+    """Of sorted records, without their line numbers."""
     whole = hashlib.sha256()
-    for record in sorted(records):
+    for record in records:
         whole.update(record[:-8])
     return "sha256:" + whole.hexdigest()
 
@@ -90,6 +100,7 @@ class _Scanner:
         self.suite, self.prompt, self.max_case_bytes = suite, prompt, max_case_bytes
         self.where = suite.cases_path
         self.schema = format_schema("case")
+        self.input_schema, self.input_names = prompt.input_schema, prompt.input_names
         self.problems: list[Problem] = []
         self.more_problems = 0
         self.records: list[bytes] = []
@@ -118,7 +129,8 @@ class _Scanner:
         if self.unseen:
             self._note_expected(row.get("expected", {}))
 
-    def finish(self) -> GoldenScan:
+    def finish(self, lines_digest: bytes) -> GoldenScan:
+        self.records.sort()
         self._find_duplicates()
         if not self.records and not self.problems:
             self.problems.append(Problem(what="no cases", where=self.where, hint="write at least one golden case"))
@@ -135,7 +147,8 @@ class _Scanner:
         if self.problems:
             raise DataError(problems=self.problems)
         return GoldenScan(path=self.where, digest=_digest_of(self.records), count=len(self.records),
-                          categories=dict(sorted(self.categories.items())), slices=dict(sorted(self.slices.items())))  # fmt: skip
+                          categories=dict(sorted(self.categories.items())), slices=dict(sorted(self.slices.items())),
+                          lines_digest=lines_digest)  # fmt: skip
 
     def _parse(self, line: bytes) -> Json:
         if len(line) > self.max_case_bytes:
@@ -152,7 +165,7 @@ class _Scanner:
                 hint=did_you_mean(row["category"], self.suite.categories),
             )
         inputs = row["inputs"]
-        if not (inputs.keys() <= self.prompt.input_names and self.prompt.input_schema.accepts(inputs)):
+        if not (inputs.keys() <= self.input_names and self.input_schema.accepts(inputs)):
             for problem in self.prompt.input_problems(inputs):
                 self._problem(number, problem.what, hint=problem.hint)
         if self.examples and digest(inputs) in self.examples:
@@ -168,18 +181,19 @@ class _Scanner:
             del self.unseen[pointer]
 
     def _find_duplicates(self) -> None:
-        """Adjacent ids after sorting; the records are sorted in place for the digest as well."""
-        self.records.sort()
-        for before, after in zip(self.records, self.records[1:], strict=False):
-            name = after[: after.index(b"\0")]
-            if before.startswith(name + b"\0"):
-                first, second = sorted((int.from_bytes(before[-8:]), int.from_bytes(after[-8:])))
+        """Equal ids are neighbours in the sorted records."""
+        before, previous = b"", None
+        for record in self.records:
+            name = record[:_ID_END]
+            if name == previous:
+                first, second = sorted((int.from_bytes(before[-8:]), int.from_bytes(record[-8:])))
                 self._problem(
                     second,
                     f"duplicate id {name.decode()!r}",
                     why=f"line {first} has it too",
                     hint="give each case its own id",
                 )
+            before, previous = record, name
 
     def _problem(self, number: int, what: str, *, why: str = "", hint: str = "") -> None:
         self._add_problem(Problem(what=what, where=f"{self.where}:{number}", why=why, hint=hint))
