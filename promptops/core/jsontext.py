@@ -14,6 +14,7 @@ Json = Any
 
 MAX_DEPTH = 200
 _SPACED_COLON = re.compile(rb'"\s+:')
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _EXACT_FLOAT = 2**53
 
 
@@ -33,8 +34,8 @@ def parse_json(raw: str | bytes) -> Json:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise JsonError(_reason(error)) from None
-    keys = _count_keys(value, 0)
-    if keys < 0 or data.count(b'":') != keys or _SPACED_COLON.search(data):
+    keys = _count_keys(value, 1)
+    if keys is None or data.count(b'":') != keys or _SPACED_COLON.search(data):
         return _parse_slowly(data)
     return value
 
@@ -47,13 +48,15 @@ def canonical_json(value: Json) -> bytes:
     """
     import orjson
 
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
     def refuse(item: object) -> Json:
         if isinstance(item, Mapping):
             return dict(item)
         raise TypeError(f"{type(item).__name__} is not a JSON value")
 
     try:
-        return orjson.dumps(value, default=refuse, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(value, default=refuse, option=options)
     except (orjson.JSONEncodeError, TypeError) as error:
         raise JsonError(str(error)) from error
 
@@ -64,7 +67,7 @@ def at_pointer(value: Json, pointer: str) -> Json:
         key = token.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict):
             value = value[key]
-        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(key) and int(key) < len(value):
             value = value[int(key)]
         else:
             raise KeyError(pointer)
@@ -75,28 +78,28 @@ def _reason(error: json.JSONDecodeError) -> str:
     return f"{error.msg} at column {error.colno}"
 
 
-def _count_keys(value: Json, depth: int) -> int:
-    """Number of object keys below `value`; -1 when a closer look is needed."""
-    if depth > MAX_DEPTH:
-        raise JsonError(f"nested deeper than {MAX_DEPTH} levels")
+def _count_keys(value: Json, depth: int) -> int | None:
+    """Number of object keys below `value`; None when a closer look is needed. Raises JsonError when nested too deep."""
     kind = type(value)
     if kind is float:
-        return -1 if value >= _EXACT_FLOAT or value <= -_EXACT_FLOAT else 0
+        return None if value >= _EXACT_FLOAT or value <= -_EXACT_FLOAT else 0
     if kind is dict:
         total, items = len(value), value.values()
     elif kind is list:
         total, items = 0, value
     else:
         return 0
+    if depth > MAX_DEPTH:
+        raise JsonError(f"nested deeper than {MAX_DEPTH} levels")
+    exact = True
     for item in items:
         kind = type(item)
         if kind is str or kind is int or kind is bool:
             continue
         below = _count_keys(item, depth + 1)
-        if below < 0:
-            return -1
-        total += below
-    return total
+        exact = exact and below is not None
+        total += below or 0
+    return total if exact else None
 
 
 def _parse_slowly(data: bytes) -> Json:
