@@ -1,10 +1,14 @@
 """Money in integer nano-dollars (1 USD = 10^9), always rounded up."""
 
+import re
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
 
 NANO = 1_000_000_000
 _MAX_USD_PER_MTOK = 1_000_000
+_AMOUNT = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +45,12 @@ def parse_usd(text: str) -> int:
 
     Raises ValueError unless it is a plain, finite amount from 0 to 1,000,000.
     """
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f"{text!r} is not a decimal number") from None
-    if not amount.is_finite() or not 0 <= amount <= _MAX_USD_PER_MTOK:
+    if not _AMOUNT.fullmatch(text):
+        raise ValueError(f"{text!r} is not a decimal number")
+    amount = Fraction(text)
+    if amount > _MAX_USD_PER_MTOK:
         raise ValueError(f"{text!r} is not between 0 and {_MAX_USD_PER_MTOK}")
-    return int((amount * NANO).to_integral_value(rounding=ROUND_CEILING))
+    return ceil(amount * NANO)
 
 
 def format_usd(nanousd: int) -> str:
