@@ -51,7 +51,7 @@ def split_passages(text: str, source: str) -> tuple[list[Passage], list[Problem]
         if passage_id:
             passages.append(Passage(id=passage_id, title=title, text="\n".join(lines).strip(), source=source))
 
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         match = _HEADING.match(line)
         if not match:
             lines.append(line)

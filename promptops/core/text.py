@@ -10,10 +10,18 @@ _UNSPACED = "\u0e00-\u0e7f\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:[-'’.,][^\W{_UNSPACED}]+)*")
 _RUN = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
 _UNSPACED_CHAR = re.compile(rf"[{_UNSPACED}]")
-_SENTENCE_END = re.compile(r"(?<=[。！？])[」』）]?\s*|(?<=[.!?…])[\"'»”)]?\s+(?=[^a-zà-ÿ\s])|\n+")
+_SENTENCE_END = re.compile(r"(?<=[。！？])[」』）”’]{0,2}\s*|(?<=[.!?…])(?:[\"'”“’)»]{1,2}|\s»)?\s+(?=[^a-zà-ÿ\s])|\n+")
 _ABBREVIATION = re.compile(
-    r"(?:^|\W)(?:mr|mrs|ms|dr|st|nr|no|art|vs|inc|ltd|co|z\.\s?b|bzw|ca|evtl|sr|sra|srta|mme|m|approx|e\.g|i\.e|[a-z])\.$",
+    r"(?:^|\W)(?:mr|mrs|ms|dr|prof|hr|fr|st|abs|tel|vgl|vs|inc|ltd|co|z\.\s?b|d\.\s?h|bzw|ca|evtl|inkl|zzgl|sr|sra|srta"
+    r"|mme|mlle|m|approx|e\.g|i\.e|jan|feb|aug|sept|okt|oct|nov|dez|dec|[a-z])\.$",
     re.IGNORECASE,
+)
+_BEFORE_A_NUMBER = re.compile(r"(?:^|\W)(?:nr|no|art|ziff|p|pp)\.$", re.IGNORECASE)
+_LIST_MARK = re.compile(r"\s*\d{1,3}\.")
+_ORDINAL = re.compile(r"(?:^|\W)\d{1,2}\.$")
+_COUNTED_IN_GERMAN = re.compile(
+    r"(?:Jän(?:ner|\.)|Jan(?:uar|\.)|Feb(?:ruar|\.)|März|Apr(?:il|\.)|Mai|Juni|Juli|Aug(?:ust|\.)|Sept?(?:ember|\.)|Okt(?:ober|\.)"
+    r"|Nov(?:ember|\.)|Dez(?:ember|\.)|Jahrhundert)(?!\w)"
 )
 
 
@@ -47,13 +55,22 @@ def sentences(text: str) -> list[str]:
     parts: list[str] = []
     start = 0
     for match in _SENTENCE_END.finditer(text):
-        piece = text[start : match.start()]
-        if "\n" not in match.group() and _ABBREVIATION.search(piece):
+        if "\n" not in match.group() and _goes_on(text[start : match.start()], text[match.end() : match.end() + 12]):
             continue
         parts.append(text[start : match.end()].strip())
         start = match.end()
     parts.append(text[start:].strip())
     return [part for part in parts if part]
+
+
+def _goes_on(piece: str, following: str) -> bool:
+    """Whether the full stop at the end of `piece` belongs to an abbreviation, a German ordinal or a list number."""
+    return bool(
+        _ABBREVIATION.search(piece)
+        or (following[:1].isdecimal() and _BEFORE_A_NUMBER.search(piece))
+        or (_ORDINAL.search(piece) and _COUNTED_IN_GERMAN.match(following))
+        or _LIST_MARK.fullmatch(piece)
+    )
 
 
 def estimate_tokens(text: str) -> int:
