@@ -10,12 +10,15 @@ from promptops.core.errors import ExitCode
 def compare(
     base: Annotated[str, typer.Argument(metavar="BASE", help="Run id, `latest`, git ref, or exported .jsonl file.")],
     cand: Annotated[
-        str, typer.Argument(metavar="[CAND]", help="The same; default: the newest run of BASE's prompt.")
+        str, typer.Argument(metavar="CAND", help="The same; default: the newest other run of BASE's prompt.")
     ] = "",
     name: Annotated[str, typer.Option("--prompt", metavar="NAME", help="Whose runs `latest` and git refs mean.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
-    """Say per category whether the candidate run is worse than the base run. Exit 1 when one regressed."""
+    """Say per category whether CAND is worse than BASE.
+
+    Exit 1 when a category or slice regressed, 2 when the runs cannot be compared, 3 when one lacks results.
+    """
     from pathlib import Path
 
     from promptops.cli.output import emit, emit_json
@@ -24,6 +27,7 @@ def compare(
     from promptops.project.project import open_project
     from promptops.project.store import open_store
     from promptops.report.comparison import comparison_json, render_comparison
+    from promptops.report.tables import command
 
     project = open_project(Path.cwd())
     store = open_store(project.root)
@@ -36,6 +40,6 @@ def compare(
     if as_json:
         emit_json(comparison_json(found))
     else:
-        broken = f" --case {regressed[0].broken[0]}" if regressed else ""
-        emit(render_comparison(found, [f"promptops view {after.id}{broken}"]))
+        broken = ("--case", regressed[0].broken[0]) if regressed else ()
+        emit(render_comparison(found, [command("promptops", "view", after.id, *broken)]))
     return ExitCode.GATE if regressed else ExitCode.OK

@@ -17,28 +17,37 @@ if TYPE_CHECKING:
 
 _SEVERITY = (ExitCode.OK, ExitCode.GATE, ExitCode.NOT_EVALUATED, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Concurrency = Annotated[int | None, typer.Option(min=1, max=1024, help="Most calls in flight.")]
+Concurrency = Annotated[int | None, typer.Option(metavar="N", min=1, max=1024, help="Most calls in flight.")]
 MaxCost = Annotated[str, typer.Option(metavar="USD", help="Stop before this run could have cost more.")]
-MaxCalls = Annotated[int | None, typer.Option(min=0, help="Stop after this many calls.")]
+MaxCalls = Annotated[int | None, typer.Option(metavar="N", min=0, help="Stop after this many calls.")]
 Record = Annotated[Path | None, typer.Option(metavar="DIR", help="Keep every answer in this folder.")]
 Replay = Annotated[Path | None, typer.Option(metavar="DIR", help="Take every answer from this folder; ask nobody.")]
 LogFormat = Annotated[str, typer.Option(metavar="text|json", help="Progress on stderr for people, or as JSON lines.")]
 
 
 def eval_prompts(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Prompts; default: all.")] = None,
-    model: Annotated[str, typer.Option(help="Alias of the configuration, `local`, or `local:NAME`.")] = "",
-    category: Annotated[list[str] | None, typer.Option(help="Only this category (may be repeated).")] = None,
-    filter_tag: Annotated[
-        list[str] | None, typer.Option(help="Only cases with this tag, as `lang=ja` or `noise`.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N of the selected cases.")] = None,
-    concurrency: Concurrency = None,
-    repeat: Annotated[int, typer.Option(min=1, max=100, help="Draws of each case.")] = 1,
-    candidate: Annotated[
-        str, typer.Option(help="Evaluate prompts/NAME/candidates/CANDIDATE instead of the prompt itself.")
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Prompts; default: all.")] = None,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="Alias of the configuration, `local`, or `local:NAME`.")
     ] = "",
-    at: Annotated[str, typer.Option(help="Evaluate the files as they were in this commit, branch or tag.")] = "",
+    category: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this category (may be repeated).")
+    ] = None,
+    filter_tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Only cases with this tag, as `lang=ja` or `noise`.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the first N of the selected cases.")
+    ] = None,
+    concurrency: Concurrency = None,
+    repeat: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Draws of each case.")] = 1,
+    candidate: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Evaluate prompts/NAME/candidates/CANDIDATE instead of the prompt itself."),
+    ] = "",
+    at: Annotated[
+        str, typer.Option(metavar="REF", help="Evaluate the files as they were in this commit, branch or tag.")
+    ] = "",
     resume: Annotated[
         str, typer.Option(metavar="[RUN]", help="Go on with this run; without a value, with the latest.")
     ] = "",
@@ -51,7 +60,10 @@ def eval_prompts(
     log_format: LogFormat = "text",
     as_json: AsJson = False,
 ) -> int:
-    """Ask a model every golden case, score the answers, and show the result per category."""
+    """Ask a model every golden case and score the answers.
+
+    Exit 1 when a category is below its floor (gate.min_pass), 3 when not every case could be evaluated.
+    """
     from promptops.evaluation.plan import Selection
     from promptops.project.project import open_project
     from promptops.project.store import open_store
@@ -78,14 +90,17 @@ def eval_prompts(
 
 
 def retry(
-    run: Annotated[str, typer.Argument(metavar="[RUN]", help="Run id or `latest`.")] = "latest",
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or `latest`.")] = "latest",
     concurrency: Concurrency = None,
     max_cost: MaxCost = "",
     max_calls: MaxCalls = None,
     log_format: LogFormat = "text",
     as_json: AsJson = False,
 ) -> int:
-    """Ask again only what ended in an error, a refusal, a filter or a truncation."""
+    """Ask again only what got no answer to score.
+
+    That is what ended in an error, a refusal, a filter or a truncation.
+    """
     from promptops.project.project import open_project
     from promptops.project.store import open_store
 
@@ -97,10 +112,13 @@ def retry(
 
 
 def rescore(
-    run: Annotated[str, typer.Argument(metavar="[RUN]", help="Run id or `latest`.")] = "latest",
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or `latest`.")] = "latest",
     as_json: AsJson = False,
 ) -> int:
-    """Apply the checks as they are now to the answers of a run; asks nobody, makes a new run."""
+    """Apply the checks of today to the answers of a run.
+
+    Asks nobody; makes a new run.
+    """
     from promptops.evaluation.resume import plan_again, refuse_changes
     from promptops.models.replay import StoredOnlyClient
     from promptops.project.project import open_project
@@ -203,7 +221,7 @@ class _Frontend:
         if code is ExitCode.OK and summary.missed_floors:
             code = ExitCode.GATE
         if not self.as_json:
-            _print(summary, code, executed.progress.stopped_by)
+            _print(store, summary, code, executed.progress.stopped_by)
         return summary, code
 
 
@@ -219,24 +237,30 @@ def _plan(project: "Project", name: str, model: str, candidate: str, selection: 
     return make_plan(project, name, model=model, candidate=candidate, selection=selection, at=at)
 
 
-def _print(summary: "Summary", code: ExitCode, stopped_by: str) -> None:
+def _print(store: "Store", summary: "Summary", code: ExitCode, stopped_by: str) -> None:
     from rich.text import Text
 
     from promptops.cli.output import emit
     from promptops.report.run import render_run
 
-    emit(render_run(summary, _next_commands(summary, code), stopped_by=stopped_by))
+    emit(render_run(summary, _next_commands(store, summary, code), stopped_by=stopped_by))
     emit(Text(""))
 
 
-def _next_commands(summary: "Summary", code: ExitCode) -> list[str]:
+def _next_commands(store: "Store", summary: "Summary", code: ExitCode) -> list[str]:
     run = summary.run
     if summary.stored < run.header.planned:
         return [f"promptops eval --resume {run.id}"]
     if code is ExitCode.NOT_EVALUATED:
         return [f"promptops retry {run.id}"]
     if code is ExitCode.OK and run.header.candidate:
-        return [f"promptops compare BASELINE {run.id}   (BASELINE: a run of `promptops eval {run.header.prompt}`)"]
+        plain = (
+            item for item in store.runs(run.header.prompt) if not item.header.candidate and item.state == "complete"
+        )
+        baseline = next((item.id for item in plain if item.header.selection == run.header.selection), "")
+        if not baseline:
+            return [f"promptops eval {run.header.prompt}", f"promptops compare latest {run.id}"]
+        return [f"promptops compare {baseline} {run.id}"]
     worst = f" --case {summary.worst[0].case_id}" if summary.worst else ""
     return [f"promptops view {run.id}{worst}"]
 
@@ -264,11 +288,12 @@ def _print_estimates(plans: list["Plan"], *, as_json: bool) -> int:
             }
         )
         return ExitCode.OK
-    grid = table("prompt", "model", "calls>", "input tokens>", "output tokens, at most>", "cost, at most>")
+    grid = table("prompt", "model?", "calls>", "tokens in>", "tokens out, at most>", "cost, at most>")
     for plan, item in found:
         grid.add_row(show(plan.evaluable.prompt.name), show(plan.model.alias), str(item.calls), f"~{item.input_tokens}", f"{item.output_tokens}",
                      format_usd(item.cost_nanousd))  # fmt: skip
     total = format_usd(sum(item.cost_nanousd for _, item in found))
-    text = f"DRY RUN  at most about {total}; nothing was asked. Tokens are estimated (about 4 characters each), so allow 30 % either way."
-    emit(Group(Text(text), grid))
+    text = f"DRY RUN  about {total} if every answer is as long as allowed; nothing was asked"
+    doubt = "input tokens are estimated (about 4 characters each): allow 30% either way; answers in the store cost nothing again"
+    emit(Group(Text(text), grid, Text(doubt, style="dim")))
     return ExitCode.OK

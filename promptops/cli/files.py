@@ -11,42 +11,52 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 
 
 def init(
-    folder: Annotated[str, typer.Argument(metavar="[FOLDER]", help="Where; default: here.")] = ".",
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where; default: here.")] = ".",
     as_json: Json = False,
 ) -> int:
-    """Make a small project that passes `promptops lint` and evaluates at once."""
+    """Make a small project that evaluates at once.
+
+    One prompt with its golden cases and a local model, so that neither a key nor an edit is needed.
+    """
     from rich.console import Group
     from rich.text import Text
 
     from promptops.cli.output import emit, emit_json
     from promptops.project.scaffold import scaffold
+    from promptops.report.tables import command, count, next_line
 
     made = scaffold(Path(folder))
     if as_json:
         emit_json({"created": made})
         return ExitCode.OK
-    into = "" if folder == "." else f"cd {folder} && "
+    into = "" if folder == "." else f"{command('cd', folder)} && "
+    listed = [Text(f"  {name}") for name in made]
     emit(
         Group(
-            Text(f"CREATED  {len(made)} files"),
-            *(Text(f"  {name}") for name in made),
+            Text(f"CREATED  {count(len(made), 'file')}"),
+            *listed,
             Text(""),
-            Text(f"next: {into}promptops lint && promptops eval"),
+            next_line(f"{into}promptops lint && promptops eval"),
         )
     )
     return ExitCode.OK
 
 
 def lint(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Prompts; default: all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Prompts; default: all.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Check prompts, schemas, suites, golden rows, rubrics and configuration; asks no model."""
+    """Check every file of the project; ask no model.
+
+    Prompts with their candidates, schemas, suites, golden rows, rubrics and the configuration.
+    """
+    from rich.console import Group
     from rich.text import Text
 
     from promptops.cli.output import emit, emit_json, note
     from promptops.evaluation.lint import lint_project
     from promptops.project.project import open_project
+    from promptops.report.tables import count, next_line
 
     project = open_project(Path.cwd())
     report = lint_project(project, names or project.names())
@@ -59,16 +69,17 @@ def lint(
         note(f"error: {problem}")
     for problem in report.warnings:
         note(f"warning: {problem}")
-    checked = f"{report.prompts} prompts and candidates, {report.cases} golden cases"
+    sound = f"{count(report.prompts, 'prompt')} (candidates included), {count(report.cases, 'golden case')}"
     if report.problems:
-        emit(Text(f"FAIL  {len(report.problems)} problems; {checked} are sound"))
+        emit(Text(f"FAIL  {count(len(report.problems), 'problem')}; sound: {sound}"))
     else:
-        emit(Text(f"OK  {checked}, {len(report.warnings)} warnings"))
+        emit(Group(Text(f"OK  {sound}, {count(len(report.warnings), 'warning')}"), next_line("promptops eval")))
     return code
 
 
 def list_prompts(as_json: Json = False) -> int:
-    """The prompts of the project, with their cases and newest run."""
+    """List the prompts with their cases and newest run."""
+    from rich.console import Group
     from rich.text import Text
 
     from promptops.cli.output import emit, emit_json
@@ -77,7 +88,7 @@ def list_prompts(as_json: Json = False) -> int:
     from promptops.project.project import open_project
     from promptops.project.store import open_store
     from promptops.report.show import show
-    from promptops.report.tables import table
+    from promptops.report.tables import next_line, table
 
     project = open_project(Path.cwd())
     store = open_store(project.root)
@@ -88,28 +99,36 @@ def list_prompts(as_json: Json = False) -> int:
     if as_json:
         emit_json({"prompts": [row.as_dict() for row in rows]})
         return ExitCode.OK
-    grid = table("prompt", "cases>", "categories>", "model", "digest", "newest run", "problems>")
+    broken = any(row.problems for row in rows)
+    grid = table(
+        "prompt", "cases>", "categories>?", "model", "newest run", *(["problems>"] if broken else []), "digest?"
+    )
     for row in rows:
+        counts = ("-", "-") if row.problems else (str(row.cases), str(row.categories))
+        problems = [str(row.problems or "-")] if broken else []
         grid.add_row(
             show(row.name),
-            str(row.cases),
-            str(row.categories),
-            show(row.model),
-            short(row.digest),
-            show(row.newest_run),
-            str(row.problems or "-"),
+            *counts,
+            show(row.model or "-"),
+            show(row.newest_run or "-"),
+            *problems,
+            short(row.digest) or "-",
         )
-    emit(grid if rows else Text("no prompts; next: promptops init"))
+    following = "promptops lint" if broken else f"promptops show {rows[0].name}" if rows else "promptops init"
+    emit(Group(grid if rows else Text("no prompts"), Text(""), next_line(following)))
     return ExitCode.OK
 
 
 def show_prompt(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
-    candidate: Annotated[str, typer.Option(help="Show this candidate of it.")] = "",
-    at: Annotated[str, typer.Option(help="As it was in this commit, branch or tag.")] = "",
+    candidate: Annotated[str, typer.Option(metavar="NAME", help="Show this candidate of it.")] = "",
+    at: Annotated[str, typer.Option(metavar="REF", help="As it was in this commit, branch or tag.")] = "",
     as_json: Json = False,
 ) -> int:
-    """One prompt, resolved: messages, model, schemas, checks, and its golden cases by category and slice."""
+    """Show one prompt as it is evaluated.
+
+    Messages with partials inlined, model, inputs, checks, and its golden cases by category and slice.
+    """
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.clients import identify
     from promptops.project.config import resolve_model

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from promptops.core.errors import ExitCode, PromptopsError
 from promptops.core.version import __version__
@@ -18,12 +19,17 @@ def run() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; the exit code. Never raises."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - lives as long as the process
+    if sys.stdout is None:  # started with `>&-`: nothing may be paid for a result that cannot arrive
+        sys.stderr.write("error: standard output is closed\n")
+        return ExitCode.NOT_EVALUATED
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if list(arguments) == ["--version"]:  # answered before typer is imported: scripts ask this often
         return _finish(_print_version)
-    return _finish(lambda: _dispatch(arguments))
+    return _finish(lambda: _dispatch(arguments), as_json="--json" in arguments, debug="--debug" in arguments)
 
 
 def _print_version() -> int:
@@ -32,19 +38,21 @@ def _print_version() -> int:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    import click
+    import typer
 
     from promptops.cli.app import app
     from promptops.cli.output import report_error, report_usage
 
+    # typer up to 0.25 raises click's exceptions, later ones their own; this is the same name for both.
+    wrong_usage: type[Exception] = typer.BadParameter.__mro__[2]
     as_json = "--json" in arguments
     try:
         code = app(_with_resume_value(arguments), prog_name="promptops", standalone_mode=False)
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
+    except wrong_usage as error:
         return report_usage(error, as_json=as_json)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         return ExitCode.INTERRUPTED
     except PromptopsError as error:
@@ -62,7 +70,7 @@ def _with_resume_value(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _finish(command: Callable[[], int]) -> int:
+def _finish(command: Callable[[], int], *, as_json: bool = False, debug: bool = False) -> int:
     """Run and flush: output that did not arrive is a failure, a closed pipe is not."""
     try:
         code = command()
@@ -71,14 +79,14 @@ def _finish(command: Callable[[], int]) -> int:
         _silence_stdout()
         return _BROKEN_PIPE
     except OSError as error:
-        if error.errno is None or sys.stdout.closed:
-            return _bug(error)
+        if error.errno is None or error.filename is not None:  # of a file, not of stdout
+            return _bug(error, as_json=as_json, debug=debug)
         _silence_stdout()
         with contextlib.suppress(OSError):
             sys.stderr.write(f"error: output could not be written: {error.strerror}\n")
         return ExitCode.NOT_EVALUATED
     except Exception as error:  # noqa: BLE001 - the last stop: anything here is a bug of ours
-        return _bug(error)
+        return _bug(error, as_json=as_json, debug=debug)
     return code
 
 
@@ -87,7 +95,7 @@ def _silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _bug(error: Exception) -> int:
+def _bug(error: Exception, *, as_json: bool, debug: bool) -> int:
     from promptops.cli.output import report_bug
 
-    return report_bug(error, as_json="--json" in sys.argv, debug="--debug" in sys.argv)
+    return report_bug(error, as_json=as_json, debug=debug)

@@ -27,7 +27,7 @@ def watch(name: str, *, quiet: bool, log_format: str = "text") -> Iterator[Repor
         yield _Every(_LINE_EVERY_S / 10, lambda progress: _json_line(name, progress))
     elif quiet:
         yield lambda _: None
-    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR"):
         with _board(name) as update:
             yield update
     else:

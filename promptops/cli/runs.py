@@ -11,36 +11,40 @@ from promptops.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from promptops.project.project import Project
-    from promptops.project.store import Run, Store
+    from promptops.project.store import Result, Run, Store
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-RunId = Annotated[str, typer.Argument(metavar="[RUN]", help="Run id, `latest`, or exported .jsonl file.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Run id, `latest`, or exported .jsonl file.")]
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
 def list_runs(
-    prompt: Annotated[str, typer.Option(help="Only runs of this prompt.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Newest N.")] = 20,
+    prompt: Annotated[str, typer.Option(metavar="NAME", help="Only runs of this prompt.")] = "",
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Newest N.")] = 20,
     as_json: Json = False,
 ) -> int:
-    """Runs, newest first."""
+    """List runs, newest first."""
     from promptops.cli.output import emit, emit_json
+    from promptops.core.errors import DataError, did_you_mean
     from promptops.report.runs import render_runs, run_row
 
-    _, store = _open()
+    project, store = _open()
     with closing(store):
-        runs = store.runs(prompt)[:limit]
+        runs = store.runs(prompt)
+        known = {*project.names(), *(run.header.prompt for run in store.runs())}
+    if prompt and prompt not in known:
+        raise DataError(f"no prompt {prompt!r}", hint=did_you_mean(prompt, known))
     if as_json:
-        emit_json({"runs": [run_row(run) for run in runs]})
+        emit_json({"runs": [run_row(run) for run in runs[:limit]]})
     else:
-        emit(render_runs(runs))
+        emit(render_runs(runs, limit, prompt))
     return ExitCode.OK
 
 
 @app.command("show")
 def show_run(run: RunId = "latest", as_json: Json = False) -> int:
-    """One run as `eval` printed it, recomputed from its rows."""
+    """Show a run as `eval` printed it, recomputed from its rows."""
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.find_run import find_run
     from promptops.evaluation.summary import summarize
@@ -59,7 +63,9 @@ def show_run(run: RunId = "latest", as_json: Json = False) -> int:
 @app.command("watch")
 def watch_run(
     run: RunId = "latest",
-    every_s: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 1.0,
+    every_s: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Time between two looks.")
+    ] = 1.0,
 ) -> int:
     """Follow a run that another process makes, until it ends."""
     import time
@@ -81,16 +87,20 @@ def watch_run(
 @app.command("export")
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or `latest`.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write; default: RUN.jsonl.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write; default: RUN.jsonl.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Write a run to a JSONL file that `import` and `compare` read, here or elsewhere."""
-    from rich.text import Text
+    """Write a run to a file that `import` and `compare` read."""
+    from rich.console import Group
 
     from promptops.cli.output import emit, emit_json
     from promptops.core.errors import EvaluationError
     from promptops.evaluation.find_run import find_run
     from promptops.project.transfer import export_run
+    from promptops.report.show import show
+    from promptops.report.tables import command, next_line
 
     project, store = _open()
     with closing(store):
@@ -103,7 +113,8 @@ def export(
     if as_json:
         emit_json({"run": found.id, "file": str(target), "lines": lines})
     else:
-        emit(Text(f"EXPORTED  {found.id} to {target} ({lines} lines)\nnext: promptops compare {target} CANDIDATE"))
+        use = ("compare", str(target), "latest") if target.suffix == ".jsonl" else ("runs", "import", str(target))
+        emit(Group(show(f"EXPORTED  {found.id} to {target} ({lines} lines)"), next_line(command("promptops", *use))))
     return ExitCode.OK
 
 
@@ -112,10 +123,12 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An exported run.")], as_json: Json = False
 ) -> int:
     """Read an exported run into the store."""
+    from rich.console import Group
     from rich.text import Text
 
     from promptops.cli.output import emit, emit_json, note
     from promptops.project.transfer import import_run
+    from promptops.report.tables import next_line
 
     _, store = _open()
     with closing(store):
@@ -125,13 +138,13 @@ def import_(
     if as_json:
         emit_json({"run": run.id, "state": run.state, "notices": notices})
     else:
-        emit(Text(f"IMPORTED  {run.id} ({run.state})\nnext: promptops runs show {run.id}"))
+        emit(Group(Text(f"IMPORTED  {run.id} ({run.state})"), next_line(f"promptops runs show {run.id}")))
     return ExitCode.OK
 
 
 @app.command("gc")
 def collect(
-    keep: Annotated[int, typer.Option(min=0, help="Newest runs to keep of each prompt.")] = 20,
+    keep: Annotated[int, typer.Option(metavar="N", min=0, help="Newest runs to keep of each prompt.")] = 20,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -139,31 +152,32 @@ def collect(
     from rich.text import Text
 
     from promptops.cli.output import confirm, emit, emit_json
+    from promptops.report.tables import count
 
     _, store = _open()
     with closing(store):
         old = _older(store.runs(), keep)
         if old:
-            confirm(f"delete {len(old)} runs and their answers?", yes=yes)
+            confirm(f"delete {count(len(old), 'run')} and the answers only they use?", yes=yes)
         runs, answers = store.delete_runs(old)
     if as_json:
         emit_json({"deleted_runs": runs, "deleted_answers": answers})
     else:
-        emit(Text(f"DELETED  {runs} runs and {answers} answers"))
+        emit(Text(f"DELETED  {count(runs, 'run')} and {count(answers, 'answer')}"))
     return ExitCode.OK
 
 
 def view(
     run: RunId = "latest",
-    case: Annotated[str, typer.Option(help="Show this case: input, expected, answer, checks.")] = "",
-    draw: Annotated[int, typer.Option(min=1, help="Which draw of it.")] = 1,
+    case: Annotated[str, typer.Option(metavar="ID", help="Show this case: input, expected, answer, checks.")] = "",
+    draw: Annotated[int, typer.Option(metavar="N", min=1, help="Which draw of it.")] = 1,
     category: Annotated[
-        str, typer.Option(help="Only cases of this category or slice, as `billing` or `lang=ja`.")
+        str, typer.Option(metavar="NAME", help="Only cases of this category or tag, as `billing` or `lang=ja`.")
     ] = "",
     everything: Annotated[bool, typer.Option("--all", help="Passed cases too.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Browse the cases of a run; on a terminal, asks which one to open."""
+    """Browse the cases of a run; on a terminal, ask which one to open."""
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.browse import find_case
     from promptops.evaluation.find_run import find_run
@@ -185,22 +199,30 @@ def view(
 def _view_cases(
     store: "Store", project: "Project", run: "Run", category: str, *, everything: bool, as_json: bool
 ) -> int:
-    from rich.text import Text
-
     from promptops.cli.output import emit, emit_json
+    from promptops.core.errors import DataError, did_you_mean
     from promptops.report.run import why
     from promptops.report.runs import render_cases
 
-    name, _, value = category.partition("=")
-    kept = [result for result in store.results(run.id)
-            if (everything or result.passed is not True) and (not category or category == result.category or (value and result.tags.get(name) == value))]  # fmt: skip
+    known: set[str] = set()
+    kept: list[Result] = []
+    of = 0
+    for result in store.results(run.id):
+        names = {result.category, *(f"{name}={value}" for name, value in result.tags.items())}
+        known |= names
+        if not category or category in names:
+            of += 1
+            if everything or result.passed is not True:
+                kept.append(result)
+    if category and category not in known:
+        raise DataError(
+            f"no case of run {run.id} has the category or tag {category[:60]!r}", hint=did_you_mean(category, known)
+        )
     if as_json:
         emit_json({"run": run.id, "cases": [{"case": item.case_id, "draw": item.draw, "category": item.category, "tags": dict(item.tags),
                                              "passed": item.passed, "why": why(item)} for item in kept]})  # fmt: skip
         return ExitCode.OK
-    emit(render_cases(kept))
-    what = "cases" if everything else "cases that did not pass"
-    emit(Text(f"{len(kept)} {what} in run {run.id}\nnext: promptops view {run.id} --case ID"))
+    emit(render_cases(run, kept, of, category))
     if sys.stdin.isatty() and sys.stdout.isatty():
         _browse(store, project, run)
     return ExitCode.OK

@@ -10,7 +10,7 @@ from promptops.core.digest import short
 from promptops.core.jsontext import Json, canonical_json
 from promptops.project.project import Evaluable
 from promptops.report.show import show
-from promptops.report.tables import table
+from promptops.report.tables import next_line, table
 
 
 def render_prompt(evaluable: Evaluable, model: str, identity: Mapping[str, Json]) -> RenderableType:
@@ -35,7 +35,7 @@ def render_prompt(evaluable: Evaluable, model: str, identity: Mapping[str, Json]
         counts.add_row(show(category), str(count), show(", ".join(check.name for check in suite.checks_for(category))))
     for name, count in scan.slices.items():
         counts.add_row(show(name), str(count), "")
-    return Group(*parts, Text(""), counts, Text(""), Text(f"next: promptops eval {prompt.name}"))
+    return Group(*parts, Text(""), counts, Text(""), next_line(f"promptops eval {prompt.name}"))
 
 
 def prompt_json(evaluable: Evaluable, model: str, identity: Mapping[str, Json]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from promptops.evaluation.admission import MAX_WAIT_S
 from promptops.evaluation.summary import Row, Summary
 from promptops.project.store import Result, Run
 from promptops.report.show import show
-from promptops.report.tables import headline, percent, percent_interval, seconds, table
+from promptops.report.tables import count, headline, next_line, percent, percent_interval, seconds, table
 
 
 def run_name(run: Run) -> str:
@@ -32,8 +32,8 @@ def render_run(summary: Summary, next_commands: list[str], *, stopped_by: str = 
     """The answer first, then the tables, the worst cases, notices, and what to do next."""
     parts: list[RenderableType] = [_answer(summary, stopped_by), _tables(summary), *_notices(summary)]
     if summary.worst:
-        parts += [Text(""), Text("worst cases", style="bold"), _worst(summary.worst)]
-    parts += [Text(""), *(Text(f"next: {command}") for command in next_commands)]
+        parts += [Text(""), Text(_worst_title(summary), style="bold"), _worst(summary.worst)]
+    parts += [Text(""), *(next_line(line) for line in next_commands)]
     return Group(*parts)
 
 
@@ -54,11 +54,24 @@ def _answer(summary: Summary, stopped_by: str) -> Text:
             "yellow",
             f"{name}: {total.unscored} of {run.header.planned} answers could not be scored; this is no verdict",
         )
-    rate = f"{total.passed}/{total.scored} cases pass ({percent(total.rate)}, 95% interval {percent_interval(total.interval)})"
+    noun = "answers" if run.header.repeat > 1 else "cases"
+    rate = f"{total.passed}/{total.scored} {noun} pass ({percent(total.rate)}, 95% interval {percent_interval(total.interval)})"
     missed = summary.missed_floors
     if missed:
         return headline("FAIL", "red", f"{name}: {rate}; below the floor: {', '.join(_floor(row) for row in missed)}")
     return headline("DONE", "green", f"{name}: {rate}")
+
+
+def _worst_title(summary: Summary) -> str:
+    total = summary.total
+    missed = total.scored - total.passed + total.unscored
+    shown = len(summary.worst)
+    what = (
+        f"{count(missed, 'answer')} did not pass"
+        if summary.run.header.repeat > 1
+        else f"{count(missed, 'case')} did not pass"
+    )
+    return what + (f"; the worst {shown}" if shown < missed else "")
 
 
 def _floor(row: Row) -> str:
@@ -66,7 +79,7 @@ def _floor(row: Row) -> str:
 
 
 def _tables(summary: Summary) -> RenderableType:
-    grid = table("", "n>", "passed>", "rate>", "95% interval>", "unscored>", "cost>", "p50>", "p99>")
+    grid = table("", "n>", "passed>", "rate>", "95% interval>", "unscored>", "cost>?", "p50>?", "p99>?")
     rows: list[tuple[Row, str]] = [(row, "") for row in _worst_first(summary.categories)]
     rows += [(row, "") for row in _worst_first(summary.slices)]
     for position, (row, style) in enumerate(rows):
@@ -86,7 +99,7 @@ def _worst_first(rows: tuple[Row, ...]) -> list[Row]:
     return sorted(rows, key=lambda row: (1 if row.rate is None else row.rate, row.name))
 
 
-def _cells(row: Row) -> tuple[RenderableType, ...]:
+def _cells(row: Row) -> tuple[str | Text, ...]:
     return (show(row.name), str(row.scored + row.unscored), str(row.passed), percent(row.rate), percent_interval(row.interval),
             str(row.unscored or "-"), format_usd(row.cost_nanousd), seconds(row.p50_s), seconds(row.p99_s))  # fmt: skip
 
@@ -95,9 +108,16 @@ def _notices(summary: Summary) -> Iterator[Text]:
     header, ledger = summary.run.header, summary.ledger
     few = [row.name for row in summary.categories if row.scored < 20]
     if few:
-        yield Text(f"few cases (under 20): {', '.join(few)}; their intervals are wide", style="yellow")
-    for outcome, count in sorted(summary.outcomes.items()):
-        yield Text(f"{count} answers ended in {outcome}: not scored, and not counted as wrong", style="yellow")
+        yield show(f"few cases (under 20): {', '.join(few)}; their intervals are wide", style="yellow")
+    if header.repeat > 1:
+        yield Text(
+            f"{header.repeat} draws a case, each counted; draws of one case are alike, so the intervals are too narrow",
+            style="yellow",
+        )
+    for outcome, number in sorted(summary.outcomes.items()):
+        yield show(
+            f"{count(number, 'answer')} ended in {outcome}: not scored, and not counted as wrong", style="yellow"
+        )
     if header.rubric_digest:
         yield Text("the rubric is part of the subject; no judge scored this run", style="dim")
     paid = f"{ledger.attempts} calls, {format_usd(ledger.paid_nanousd)} paid" if ledger.attempts else "nothing paid"
@@ -109,7 +129,7 @@ def _notices(summary: Summary) -> Iterator[Text]:
     unknown += f", {ledger.unknown} calls with unknown outcome" if ledger.unknown else ""
     dirty = " with uncommitted changes" if header.dirty and header.commit else ""
     commit = f", commit {header.commit[:12]}{dirty}" if header.commit else ""
-    yield Text(f"run {summary.run.id}, subject {short(header.subject)}{commit}; {paid}{unknown}", style="dim")
+    yield show(f"run {summary.run.id}, subject {short(header.subject)}{commit}; {paid}{unknown}", style="dim")
 
 
 def _worst(results: tuple[Result, ...]) -> RenderableType:

@@ -1,6 +1,6 @@
 """Lists of runs, and one case of a run, on the terminal and as JSON."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,19 +12,26 @@ from promptops.evaluation.browse import CaseView
 from promptops.project.store import Result, Run
 from promptops.report.run import run_name, why
 from promptops.report.show import show
-from promptops.report.tables import seconds, table
+from promptops.report.tables import command, count, next_line, seconds, table
 
 _WORD = {True: ("pass", "green"), False: ("FAIL", "red"), None: ("unscored", "yellow")}
 
 
-def render_runs(runs: Iterable[Run]) -> RenderableType:
-    grid = table("run", "prompt", "model", "state", "planned>", "subject", "commit")
-    rows = list(runs)
-    for run in rows:
+def render_runs(runs: Sequence[Run], limit: int, prompt: str = "") -> RenderableType:
+    """The newest `limit` of the runs; `+` marks a commit with uncommitted changes."""
+    if not runs:
+        return Group(
+            show(f"no runs of {prompt} yet" if prompt else "no runs yet"),
+            next_line(command("promptops", "eval", *filter(None, [prompt]))),
+        )
+    grid = table("run", "prompt", "model", "state", "cases>?", "commit?", "subject?")
+    for run in runs[:limit]:
         header = run.header
-        grid.add_row(run.id, show(run_name(run)), show(header.model), run.state, str(header.planned), short(header.subject),
-                     header.commit[:10] + ("+" if header.dirty and header.commit else ""))  # fmt: skip
-    return grid if rows else Text("no runs yet; next: promptops eval")
+        commit = show(header.commit[:10] + ("+" if header.dirty else "") if header.commit else "-")
+        grid.add_row(run.id, show(run_name(run)), show(header.model), run.state, str(header.planned // max(header.repeat, 1)), commit,
+                     show(short(header.subject)))  # fmt: skip
+    more = [Text(f"the newest {limit} of {len(runs)}; see --limit", style="dim")] if len(runs) > limit else []
+    return Group(grid, *more, Text(""), next_line(f"promptops runs show {runs[0].id}"))
 
 
 def run_row(run: Run) -> dict[str, Any]:
@@ -34,13 +41,21 @@ def run_row(run: Run) -> dict[str, Any]:
             "started_at": header.started_at, "finished_at": run.finished_at}  # fmt: skip
 
 
-def render_cases(results: Iterable[Result]) -> RenderableType:
-    grid = table("case", "category", "tags", "result", "latency>", "why")
+def render_cases(run: Run, results: Sequence[Result], of: int, category: str = "") -> RenderableType:
+    """Some of the `of` answers of a run, or of one category of it."""
+    where = f"{run_name(run)} on {run.header.model}, run {run.id}" + (f", {category}" if category else "")
+    failed = sum(result.passed is not True for result in results)
+    title = show(
+        f"{failed} of {count(of, 'answer' if run.header.repeat > 1 else 'case')} did not pass: {where}", style="bold"
+    )
+    if not results:
+        return Group(title, Text(""), next_line(f"promptops view {run.id} --all"))
+    grid = table("case", "category", "tags?", "result", "latency>?", "why")
     for result in results:
         word, style = _WORD[result.passed]
         grid.add_row(show(result.case_id, limit=44), show(result.category), show(_tags(result.tags), limit=30), Text(word, style=style),
                      seconds(result.latency_s), show(why(result), limit=90))  # fmt: skip
-    return grid
+    return Group(title, grid, Text(""), next_line(command("promptops", "view", run.id, "--case", results[0].case_id)))
 
 
 def render_case(view: CaseView) -> RenderableType:
@@ -51,21 +66,23 @@ def render_case(view: CaseView) -> RenderableType:
         (word, f"bold {style}"),
         "  ",
         show(result.case_id),
-        f"  draw {result.draw + 1}, {result.category}, ",
-        show(_tags(result.tags)),
+        show("".join(f", {part}" for part in (f"draw {result.draw + 1}", result.category, _tags(result.tags)) if part)),
     )
     parts: list[RenderableType] = [title]
     if view.case is None:
         parts.append(
-            Text(f"the golden row changed since this run ({view.where}); only what was stored is shown", style="yellow")
+            show(f"the golden row changed since this run ({view.where}); only what was stored is shown", style="yellow")
         )
     else:
-        parts.append(Text(view.where, style="dim"))
+        parts.append(show(view.where, style="dim"))
         for name, value in view.case.inputs.items():
-            parts += [Text(f"\n{name}:", style="bold"), show(_readable(value))]
+            parts += [Text(""), show(f"{name}:", style="bold"), show(_readable(value))]
         parts += [
             Text("\nexpected:", style="bold"),
-            *(Text.assemble(f"  {name}: ", show(_readable(value))) for name, value in view.case.expected.items()),
+            *(
+                Text.assemble("  ", show(name), ": ", show(_readable(value)))
+                for name, value in view.case.expected.items()
+            ),
         ]
     parts += [
         Text("\nanswer:", style="bold"),

@@ -16,8 +16,13 @@ def escape(text: str) -> str:
     return "".join(_escape_char(char) for char in text)
 
 
+def hides(char: str) -> bool:
+    """Whether a character steers the terminal, reorders text or is invisible; line breaks and tabs are none of these."""
+    return char not in _KEPT and char not in _JOINERS and unicodedata.category(char) in _HIDING
+
+
 def _escape_char(char: str) -> str:
-    if char in _KEPT or char in _JOINERS or unicodedata.category(char) not in _HIDING:
+    if not hides(char):
         return char
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
