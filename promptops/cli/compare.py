@@ -36,10 +36,10 @@ def compare(
         found = compare_runs(store, before, after)
     finally:
         store.close()
-    regressed = found.comparison.regressed
+    blocking = found.comparison.blocking
     if as_json:
         emit_json(comparison_json(found))
     else:
-        broken = ("--case", regressed[0].broken[0]) if regressed else ()
+        broken = ("--case", blocking[0].broken[0].case_id) if blocking else ()
         emit(render_comparison(found, [command("promptops", "view", after.id, *broken)]))
-    return ExitCode.GATE if regressed else ExitCode.OK
+    return ExitCode.GATE if found.comparison.blocked else ExitCode.OK

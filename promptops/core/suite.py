@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from promptops.core.checks import CaseFacts, Check
 from promptops.core.jsontext import Json
 from promptops.core.knowledge import Passage
 
 CATEGORY = "category"
+Estimand = Literal["cases", "population"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +30,13 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateSettings:
-    """What verdicts are given for and what is tolerated; rates in 0..1."""
+class GatePolicy:
+    """What verdicts are given for and what is tolerated; rates and p-values in 0..1. Defaults are those of docs/gate.md.
+
+    `by`: category and slices, judged together. `draws`: draws a side in a final test. `estimand`: did these *cases* get
+    worse, or would a *population* of such cases. `screen`, `confirm`: p above which a row passes after one and after three
+    draws. `guard`, `net_losing`: what the cases themselves must show before a row blocks.
+    """
 
     by: tuple[str, ...] = (CATEGORY,)
     alpha: float = 0.05
@@ -37,10 +44,23 @@ class GateSettings:
     tolerances: Mapping[str, float] = field(default_factory=dict)
     min_pass: float | None = None
     min_pass_by: Mapping[str, float] = field(default_factory=dict)
+    draws: int = 5
+    estimand: Estimand = "cases"
+    block_on_broken: bool = False
+    screen: float = 0.20
+    confirm: float = 0.10
+    screen_uncached: float = 0.50
+    confirm_uncached: float = 0.15
+    guard: float = 0.15
+    net_losing: int = 3
+    drift_alpha: float = 0.01
 
     def floor(self, name: str, *, is_category: bool) -> float | None:
         """Lowest accepted pass rate of a category (`billing`) or slice value (`lang=ja`)."""
         return self.min_pass_by.get(name, self.min_pass if is_category else None)
+
+    def tolerance_of(self, name: str) -> float:
+        return self.tolerances.get(name, self.tolerance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +75,7 @@ class Suite:
     categories: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
     rubric: str = ""
-    gate: GateSettings = field(default_factory=GateSettings)
+    gate: GatePolicy = field(default_factory=GatePolicy)
     settings: Mapping[str, Json] = field(default_factory=dict)
 
     def checks_for(self, category: str) -> tuple[Check, ...]:

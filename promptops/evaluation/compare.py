@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from promptops.core.errors import DataError, EvaluationError, Problem
-from promptops.evaluation.summary import gate_settings
-from promptops.gate import Comparison, PairedCase, decide_one_draw
+from promptops.core.suite import CATEGORY, GatePolicy
+from promptops.evaluation.summary import gate_policy
+from promptops.gate import CaseDraws, Comparison, decide
 from promptops.project.store import Result, Run, Store
 
 _NAMED = 5
@@ -29,28 +30,37 @@ class _CaseScores:
     passed: list[bool]
     answer_keys: set[str]
 
+    def draws(self, slices: tuple[str, ...]) -> CaseDraws:
+        return CaseDraws(case_id=self.result.case_id, category=self.result.category, draws=tuple(map(float, self.passed)),
+                         group=self.result.group or None, slices=slices)  # fmt: skip
+
 
 def compare_runs(store: Store, baseline: Run, candidate: Run, *, seed: int = 0) -> RunComparison:
-    """Pair the cases of two complete runs of one prompt over the same golden content and judge every category.
+    """Judge every category of two complete runs of one prompt over the same golden content, by the draws they hold.
 
     Raises DataError when they are not comparable (saying what differs), EvaluationError when one lacks results.
     """
     _refuse_incomparable(baseline, candidate)
     before, after = _scores(store, baseline), _scores(store, candidate)
     _refuse_other_cases(before, after)
-    settings = gate_settings(candidate)
-    pairs = [
-        PairedCase(
-            case_id=case_id, rows=_rows(entry.result, settings.by), group=entry.result.group,
-            baseline=_mean(entry.passed), candidate=_mean(after[case_id].passed),
-        )
-        for case_id, entry in before.items()
-    ]  # fmt: skip
+    policy = gate_policy(candidate)
+    comparison = decide(
+        case_draws(before.values(), policy), case_draws(after.values(), policy), policy=policy, seed=seed
+    )
     return RunComparison(
-        baseline=baseline, candidate=candidate, comparison=decide_one_draw(pairs, settings=settings, seed=seed),
+        baseline=baseline, candidate=candidate, comparison=comparison,
         same_answers=sum(entry.answer_keys == after[case_id].answer_keys for case_id, entry in before.items()),
         cost_nanousd=(_cost(store, baseline), _cost(store, candidate)),
     )  # fmt: skip
+
+
+def case_draws(scores: Iterable[_CaseScores], policy: GatePolicy) -> list[CaseDraws]:
+    """The draws of a run as the gate takes them, with the slices that the policy judges."""
+    names = [name for name in policy.by if name != CATEGORY]
+    return [
+        entry.draws(tuple(f"{name}={entry.result.tags[name]}" for name in names if name in entry.result.tags))
+        for entry in scores
+    ]
 
 
 def _refuse_incomparable(baseline: Run, candidate: Run) -> None:
@@ -112,18 +122,6 @@ def _refuse_other_cases(before: dict[str, _CaseScores], after: dict[str, _CaseSc
 def _some(ids: Iterable[str]) -> str:
     names = sorted(ids)
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-
-
-def _rows(result: Result, by: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(
-        result.category if name == "category" else f"{name}={result.tags[name]}"
-        for name in by
-        if name == "category" or name in result.tags
-    )
-
-
-def _mean(passed: list[bool]) -> float:
-    return sum(passed) / len(passed)
 
 
 def _cost(store: Store, run: Run) -> int:

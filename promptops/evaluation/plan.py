@@ -89,8 +89,7 @@ class Plan:
             model=self.model.alias, model_identity=identity, prompt_digest=evaluable.prompt.digest(identity),
             golden_digest=evaluable.scan.digest, suite_digest=evaluable.suite_digest, rubric_digest=evaluable.rubric_digest,
             subject=evaluable.subject(identity), selection=self.selection.as_dict(), slices=evaluable.suite.slices,
-            gate={"by": list(gate.by), "alpha": gate.alpha, "tolerance": gate.tolerance, "tolerances": dict(gate.tolerances),
-                  "min_pass": gate.min_pass, "min_pass_by": dict(gate.min_pass_by)},
+            gate=asdict(gate),
             repeat=self.selection.repeat, commit=self.commit, dirty=self.dirty,
             started_at=now.isoformat(timespec="seconds"), planned=self.planned, version=__version__, at=self.at, price=asdict(self.model.price),
         )  # fmt: skip

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from promptops.core.suite import GateSettings
+from promptops.core.suite import GatePolicy
 from promptops.gate.stats import Interval, wilson_interval
 from promptops.project.store import Ledger, Result, Run, Store
 
@@ -101,10 +101,9 @@ def percentile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
 
 
-def gate_settings(run: Run) -> GateSettings:
+def gate_policy(run: Run) -> GatePolicy:
     """The gate a run was made with, from its header."""
-    gate = dict(run.header.gate)
-    return GateSettings(**{**gate, "by": tuple(gate["by"])})
+    return GatePolicy(**{**run.header.gate, "by": tuple(run.header.gate["by"])})
 
 
 def summarize(store: Store, run: Run) -> Summary:
@@ -126,7 +125,7 @@ def summarize(store: Store, run: Run) -> Summary:
             worst.append(result)
             if len(worst) > 50 * WORST:
                 worst = _worst(worst)
-    gate = gate_settings(run)
+    gate = gate_policy(run)
     return Summary(
         run=run, total=total.row("total"), ledger=store.ledger(run.id), outcomes=dict(outcomes), worst=tuple(_worst(worst)),
         categories=tuple(tally.row(name, gate.floor(name, is_category=True)) for name, tally in sorted(categories.items())),

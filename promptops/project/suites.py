@@ -10,7 +10,7 @@ from promptops.core.jsontext import Json
 from promptops.core.money import parse_usd
 from promptops.core.prompt import Prompt
 from promptops.core.schema import JsonSchema, pattern_schema
-from promptops.core.suite import CATEGORY, GateSettings, Suite
+from promptops.core.suite import CATEGORY, GatePolicy, Suite
 from promptops.project.formats import format_problems
 from promptops.project.prompts import FOLDER as PROMPTS
 from promptops.project.prompts import load_schema
@@ -170,7 +170,7 @@ class _Builder:
             name=name, entry_point=wanted, function=function, options=options.get("options", {}), distribution=release
         )
 
-    def _gate(self, categories: Mapping[str, Mapping[str, Any]], slices: tuple[str, ...]) -> GateSettings:
+    def _gate(self, categories: Mapping[str, Mapping[str, Any]], slices: tuple[str, ...]) -> GatePolicy:
         gate = self.value.get("gate", {})
         by = tuple(gate.get("by", (CATEGORY, *slices)))
         for index, name in enumerate(by):
@@ -192,5 +192,5 @@ class _Builder:
                 )
         tolerances = {category: entry["tolerance"] for category, entry in categories.items() if "tolerance" in entry}
         settings = {key: gate[key] for key in ("alpha", "tolerance") if key in gate}
-        return GateSettings(by=by, tolerances=tolerances, min_pass=floors if isinstance(floors, int | float) else None,
+        return GatePolicy(by=by, tolerances=tolerances, min_pass=floors if isinstance(floors, int | float) else None,
                             min_pass_by=by_name, **settings)  # fmt: skip

@@ -7,12 +7,13 @@ from rich.text import Text
 
 from promptops.core.money import format_usd
 from promptops.evaluation.compare import RunComparison
-from promptops.gate import CategoryVerdict, Verdict
+from promptops.gate import CaseChange, CategoryVerdict, Comparison, Verdict
 from promptops.report.run import run_name
 from promptops.report.show import show
 from promptops.report.tables import count, headline, next_line, p_value, percent, points, points_interval, table
 
-_STYLE = {Verdict.REGRESSED: "red", Verdict.INCONCLUSIVE: "yellow", Verdict.PASS: "green", Verdict.IMPROVED: "green"}
+_STYLE = {Verdict.REGRESSED: "red", Verdict.CASES_BROKE: "magenta", Verdict.BASELINE_DRIFTED: "yellow", Verdict.INCONCLUSIVE: "yellow",
+          Verdict.PASS: "green", Verdict.IMPROVED: "green"}  # fmt: skip
 _NAMED = 6
 
 
@@ -30,13 +31,15 @@ def render_comparison(found: RunComparison, next_commands: list[str]) -> Rendera
         "broke>",
         "fixed>?",
         "adjusted p>?",
+        "could see>?",
     )
     for position, verdict in enumerate(comparison.verdicts):
         grid.add_row(*_cells(verdict), end_section=position == len(comparison.verdicts) - 1)
     grid.add_row(*_cells(comparison.total, judged=False), style="bold")
     parts: list[RenderableType] = [_answer(found), grid, Text("")]
-    for verdict in comparison.regressed:
-        parts += [show(sentence(verdict, comparison.alpha), style="red"), _cases(verdict), Text("")]
+    for verdict in comparison.verdicts:
+        if verdict in comparison.blocking or verdict.verdict in (Verdict.CASES_BROKE, Verdict.BASELINE_DRIFTED):
+            parts += [show(sentence(verdict, comparison), style=_STYLE[verdict.verdict]), _cases(verdict), Text("")]
     parts += [Text(line, style="dim") for line in _method(found)]
     return Group(*parts, Text(""), *(next_line(line) for line in next_commands))
 
@@ -44,12 +47,14 @@ def render_comparison(found: RunComparison, next_commands: list[str]) -> Rendera
 def _answer(found: RunComparison) -> Text:
     comparison = found.comparison
     names = f"{run_name(found.candidate)} on {found.candidate.header.model} against {run_name(found.baseline)} on {found.baseline.header.model}"
-    regressed, rows = comparison.regressed, len(comparison.verdicts)
-    if not regressed:
+    blocking, rows = comparison.blocking, len(comparison.verdicts)
+    if not comparison.blocked:
         unsure = sum(item.verdict is Verdict.INCONCLUSIVE for item in comparison.verdicts)
         doubt = f"; {unsure} inconclusive: too few cases to rule a drop out" if unsure else ""
         return headline("PASS", "green", f"{names}: none of {rows} categories and slices regressed{doubt}")
-    text = f"{names}: {', '.join(item.name for item in regressed)} regressed ({len(regressed)} of {rows} categories and slices)"
+    if comparison.vanished:
+        return headline("FAIL", "red", f"{names}: {', '.join(comparison.vanished)} vanished")
+    text = f"{names}: {', '.join(item.category for item in blocking)} regressed ({len(blocking)} of {rows} categories and slices)"
     if comparison.total.difference > 0:
         text += f", although the total rose by {100 * comparison.total.difference:.1f} points"
     return headline("FAIL", "red", text)
@@ -58,41 +63,64 @@ def _answer(found: RunComparison) -> Text:
 def _cells(verdict: CategoryVerdict, *, judged: bool = True) -> tuple[str | Text, ...]:
     """The total has no verdict of its own: one good category must not make up for a bad one."""
     word = Text(verdict.verdict, style=_STYLE[verdict.verdict]) if judged else Text("")
-    return (show(verdict.name), word, str(verdict.n), percent(verdict.baseline),
-            percent(verdict.candidate), points(verdict.difference), points_interval(verdict.interval),
-            str(len(verdict.broken)), str(len(verdict.fixed)), p_value(verdict.p_adjusted) if judged else "")  # fmt: skip
+    seen = "-" if verdict.detectable is None else f">= {100 * verdict.detectable:.0f}"
+    return (show(verdict.category), word, str(verdict.n), percent(verdict.baseline_rate),
+            percent(verdict.candidate_rate), points(verdict.difference), points_interval(verdict.interval),
+            str(len(verdict.broken)), str(len(verdict.fixed)), p_value(verdict.p_adjusted) if judged else "", seen)  # fmt: skip
 
 
-def sentence(verdict: CategoryVerdict, alpha: float) -> str:
-    """A blocked category in words, for someone who reads no statistics."""
-    before, after = round(verdict.baseline * verdict.n, 1), round(verdict.candidate * verdict.n, 1)
+def sentence(verdict: CategoryVerdict, comparison: Comparison) -> str:
+    """A row in words, for someone who reads no statistics."""
+    if verdict.verdict is Verdict.BASELINE_DRIFTED:
+        return (f"{verdict.category}: the baseline answers differently today than when it was recorded: "
+                "the provider changed. Record the baseline again.")  # fmt: skip
+    before, after = (round(rate * verdict.n, 1) for rate in (verdict.baseline_rate, verdict.candidate_rate))
     chance = 100 * verdict.p_adjusted
     often = "fewer than 0.1" if chance < 0.1 else f"about {chance:.1f}"
-    return (f"{verdict.name}: {before:g}/{verdict.n} -> {after:g}/{verdict.n} cases pass; {count(len(verdict.broken), 'case')} broke, "
+    text = (f"{verdict.category}: {before:g}/{verdict.n} -> {after:g}/{verdict.n} cases pass; {count(len(verdict.broken), 'case')} broke, "
             f"{len(verdict.fixed)} fixed. If nothing had changed, chance alone would do this in {often} of 100 comparisons "
-            f"(allowed: {100 * alpha:g}): blocked.")  # fmt: skip
+            f"(allowed: {100 * comparison.alpha:g})")  # fmt: skip
+    if verdict in comparison.blocking:
+        return f"{text}: blocked."
+    return f"{text}; some cases broke for good, but the category as a whole may not be worse: a warning."
 
 
 def _cases(verdict: CategoryVerdict) -> Text:
-    shown = ", ".join(verdict.broken[:_NAMED]) + (
-        f", and {len(verdict.broken) - _NAMED} more" if len(verdict.broken) > _NAMED else ""
-    )
-    return Text.assemble(f"  broke in {verdict.name}: ", show(shown))
+    named = [_named(change) for change in verdict.broken[:_NAMED]]
+    more = len(verdict.broken) - _NAMED
+    shown = ", ".join(named) + (f", and {more} more" if more > 0 else "")
+    return Text.assemble(f"  broke in {verdict.category}: ", show(shown))
+
+
+def _named(change: CaseChange) -> str:
+    """A case, with its draws when there are several: `id (5/5 -> 0/5)`."""
+    if change.baseline_draws == change.candidate_draws == 1:
+        return change.case_id
+    return f"{change.case_id} ({change.baseline:g}/{change.baseline_draws} -> {change.candidate:g}/{change.candidate_draws})"
 
 
 def _method(found: RunComparison) -> tuple[str, ...]:
     before, after = found.cost_nanousd
-    return (f"exact paired test, corrected for {len(found.comparison.verdicts)} rows (min-P, alpha {found.comparison.alpha:g}); PASS: no drop beyond the tolerance",
-            f"{found.same_answers} of {found.comparison.total.n} cases got the same answers; cost {format_usd(before)} -> {format_usd(after)}",
-            f"before: run {found.baseline.id}, after: run {found.candidate.id}")  # fmt: skip
+    comparison = found.comparison
+    spent = ", ".join(f"{calls} in stage {stage}" for stage, calls in sorted(comparison.calls.items()))
+    lines = [f"method: {comparison.method}, alpha {comparison.alpha:g}; PASS: no drop beyond the tolerance" + (f"; draws: {spent}" if spent else ""),
+             f"{found.same_answers} of {comparison.total.n} cases got the same answers; cost {format_usd(before)} -> {format_usd(after)}",
+             f"before: run {found.baseline.id}, after: run {found.candidate.id}"]  # fmt: skip
+    if all(verdict.detectable is None for verdict in comparison.verdicts):
+        lines.append(
+            "one draw does not tell what drop could have been seen; `promptops eval NAME --against REF` draws again where needed"
+        )
+    return tuple(lines)
 
 
 def comparison_json(found: RunComparison) -> dict[str, Any]:
     """Stable keys; rates and differences in 0..1."""
     comparison = found.comparison
     return {
-        "verdict": "FAIL" if comparison.regressed else "PASS", "baseline": found.baseline.id, "candidate": found.candidate.id,
-        "prompt": found.candidate.header.prompt, "alpha": comparison.alpha, "regressed": [item.name for item in comparison.regressed],
+        "verdict": "FAIL" if comparison.blocked else "PASS", "baseline": found.baseline.id, "candidate": found.candidate.id,
+        "prompt": found.candidate.header.prompt, "alpha": comparison.alpha, "method": comparison.method,
+        "regressed": [item.category for item in comparison.blocking], "vanished": list(comparison.vanished),
+        "calls": {str(stage): calls for stage, calls in comparison.calls.items()},
         "rows": [_verdict_json(item) for item in comparison.verdicts], "total": _verdict_json(comparison.total),
         "same_answers": found.same_answers, "cost_nanousd": {"baseline": found.cost_nanousd[0], "candidate": found.cost_nanousd[1]},
     }  # fmt: skip
@@ -100,7 +128,9 @@ def comparison_json(found: RunComparison) -> dict[str, Any]:
 
 def _verdict_json(verdict: CategoryVerdict) -> dict[str, Any]:
     return {
-        "name": verdict.name, "verdict": verdict.verdict, "n": verdict.n, "baseline": verdict.baseline, "candidate": verdict.candidate,
-        "difference": verdict.difference, "interval": [verdict.interval.low, verdict.interval.high], "p": verdict.p,
-        "p_adjusted": verdict.p_adjusted, "tolerance": verdict.tolerance, "broken": list(verdict.broken), "fixed": list(verdict.fixed),
+        "name": verdict.category, "verdict": verdict.verdict, "n": verdict.n, "draws": list(verdict.draws),
+        "baseline": verdict.baseline_rate, "candidate": verdict.candidate_rate, "difference": verdict.difference,
+        "interval": [verdict.interval.low, verdict.interval.high], "p": verdict.p, "p_adjusted": verdict.p_adjusted, "p_guard": verdict.p_guard,
+        "tolerance": verdict.tolerance, "stage": verdict.stage, "detectable": verdict.detectable, "drifted": verdict.drifted,
+        "broken": [change.case_id for change in verdict.broken], "fixed": [change.case_id for change in verdict.fixed],
     }  # fmt: skip
