@@ -90,6 +90,7 @@ class Prompt:
     examples: tuple[Example, ...] = ()
     knowledge: Knowledge | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
+    _shown: list[Message] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def input_names(self) -> frozenset[str]:
@@ -141,16 +142,15 @@ class Prompt:
         values: dict[str, Json] = dict.fromkeys(self.input_names) | dict(inputs)
         if self.knowledge:
             values[self.knowledge.into] = [passage.as_input() for passage in passages]
-        shots = tuple(self._shots())
+        if self.examples and not self._shown:  # the same in every request
+            self._shown[:] = list(self._shots())
         rendered = [Message(role=item.role, content=item.template.render(values)) for item in self.messages]
-        if not shots:
+        if not self._shown:
             return tuple(rendered)
         last_user = max(index for index, message in enumerate(rendered) if message.role == "user")
-        return (*rendered[:last_user], *shots, *rendered[last_user:])
+        return (*rendered[:last_user], *self._shown, *rendered[last_user:])
 
     def _shots(self) -> Iterator[Message]:
-        if not self.examples:
-            return
         template = next(item.template for item in reversed(self.messages) if item.role == "user")
         absent = dict.fromkeys(self.input_names | ({self.knowledge.into} if self.knowledge else set()))
         for example in self.examples:
