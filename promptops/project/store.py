@@ -7,6 +7,7 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -470,6 +471,18 @@ def _result(row: tuple[Any, ...]) -> Result:
     (_, case_id, draw, category, tags, group, line, case_digest, key, outcome, passed, value, latency, cost, scores) = (
         row
     )
-    return Result(case_id=case_id, draw=draw, category=category, tags=parse_json(tags), group=group, line=line, case_digest=case_digest,
+    return Result(case_id=case_id, draw=draw, category=category, tags=_tags(tags), group=group, line=line, case_digest=case_digest,
                   answer_key=key, outcome=outcome, passed=None if passed is None else bool(passed), value=value, latency_s=latency,
-                  cost_nanousd=cost, scores=tuple((name, ok, reason, grade) for name, ok, reason, grade in parse_json(scores)))  # fmt: skip
+                  cost_nanousd=cost, scores=_scores(scores))  # fmt: skip
+
+
+# Most rows of a run say what others said, and reading them was mostly parsing the same few texts again.
+@lru_cache(maxsize=1024)
+def _tags(text: str) -> Mapping[str, str]:
+    tags: Mapping[str, str] = parse_json(text)
+    return tags
+
+
+@lru_cache(maxsize=1024)
+def _scores(text: str) -> tuple[tuple[str, bool | None, str, float | None], ...]:
+    return tuple((name, passed, reason, value) for name, passed, reason, value in parse_json(text))
