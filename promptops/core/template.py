@@ -1,7 +1,8 @@
 """The template language of prompts: a small Jinja subset with a fuel gauge.
 
-Output, `if`, `for`, six filters; partials are inlined before compilation. A template can reach nothing but the values it
-is given: no attribute of an object, no function, no file. Each rendering has a bounded cost.
+Output, `if`, `for`, a few filters; partials are inlined before compilation. A template can reach nothing but the values it
+is given: no attribute of an object, no function, no file. Each rendering has a bounded cost: the engine's fuel pays for steps
+and for text, and what it does not see (repetition, lists that hold themselves twice, long chains) is refused at compilation.
 """
 
 import re
@@ -15,12 +16,13 @@ from promptops.core.jsontext import Json, canonical_json
 FUEL = 500_000
 """Engine steps for one message; a loop body of a few outputs costs about ten."""
 
-_TAG = re.compile(r"\{%[-+]?\s*([A-Za-z_]*)")
-_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 _INCLUDE = re.compile(r"\{%[-+]?\s*include\s+(['\"])([^'\"]+)\1\s*[-+]?%\}")
-_CODE = re.compile(r"\{\{(.*?)\}\}|\{%(.*?)%\}", re.DOTALL)
-_STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-_FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
+_OPENING = re.compile(r"\{\{|\{%|\{#")
+_TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\W\d]\w*|\d[\w.]*|\}\}|%\}|\S", re.DOTALL)
+_WORDS = frozenset(("and", "or", "not", "in", "is", "if", "else", "elif"))
+_MAX_TOKENS = 200
+_MAX_BRANCHES = 200
+_INCLUDE_HINT = 'write {% include "_partials/name.md" %}, outside of other partials'
 _TAGS = frozenset(("if", "elif", "else", "endif", "for", "endfor", "include"))
 _ENGINE_FILTERS = ("abs", "attr", "batch", "bool", "capitalize", "chain", "count", "d", "dictsort", "e", "escape", "first",
                    "float", "format", "groupby", "indent", "int", "items", "last", "length", "lines", "list", "map",
@@ -57,7 +59,10 @@ def compile_template(source: str, where: str, first_line: int = 1) -> Template:
     """A template without includes. Raises DataError with every problem found."""
     import minijinja
 
-    problems = [*_forbidden_tags(source, where, first_line), *_unknown_filters(source, where, first_line)]
+    problems = [
+        Problem(what=what, hint=hint, where=_at(where, source, offset, first_line))
+        for offset, what, hint in _faults(source)
+    ]
     if problems:
         raise DataError(problems=problems)
     engine = _new_engine()
@@ -99,7 +104,7 @@ def _new_engine() -> Any:
     for name in _ENGINE_FILTERS:
         if name not in _KEPT_FILTERS:
             engine.remove_filter(name)
-    for name in ("range", "dict", "debug", "namespace"):
+    for name in list(engine.globals):
         engine.remove_global(name)
     engine.add_filter("json", lambda value: canonical_json(value).decode())
     return engine
@@ -112,26 +117,78 @@ def _write(value: Json) -> Json:
     return value
 
 
-def _forbidden_tags(source: str, where: str, first_line: int) -> Iterator[Problem]:
-    visible = _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), source)
-    for match in _TAG.finditer(visible):
-        tag = match.group(1)
-        at = _at(where, source, match.start(), first_line)
-        if tag == "include":
-            yield Problem(what="`include` takes one constant file name", where=at,
-                          hint='write {% include "_partials/name.md" %}, outside of other partials')  # fmt: skip
-        elif tag not in _TAGS:
-            yield Problem(what=f"tag {tag!r} is not part of the template language", where=at,
-                          hint="use output, if, for and include")  # fmt: skip
+def _faults(source: str) -> Iterator[tuple[int, str, str]]:
+    """(offset, what, hint) of everything in the tags of `source` that is outside the template language."""
+    branches = 0
+    for offset, tokens in _code(source):
+        if source.startswith("{%", offset):
+            tag = tokens[0].group() if tokens and tokens[0].group().isidentifier() else ""
+            branches += tag == "elif"
+            if tag == "include":
+                yield offset, "`include` takes one constant file name", _INCLUDE_HINT
+                continue
+            if tag not in _TAGS:
+                yield offset, f"tag {tag!r} is not part of the template language", "use output, if, for and include"
+                continue
+            if tag == "for":
+                yield from _loop_faults(tokens[1:])
+        # The engine compiles by recursion, on a stack without a guard.
+        if len(tokens) > _MAX_TOKENS or branches > _MAX_BRANCHES:
+            what = "the tag is too long" if len(tokens) > _MAX_TOKENS else "too many `elif`"
+            yield offset, what, "compute the value before, and pass it as an input"
+            return
+        yield from _expression_faults(tokens)
 
 
-def _unknown_filters(source: str, where: str, first_line: int) -> Iterator[Problem]:
-    for code in _CODE.finditer(source):
-        bare = _STRING.sub(lambda match: " " * len(match.group()), code.group())
-        for match in _FILTER.finditer(bare):
-            if match.group(1) not in FILTERS:
-                yield Problem(what=f"unknown filter {match.group(1)!r}", hint=did_you_mean(match.group(1), FILTERS),
-                              where=_at(where, source, code.start() + match.start(), first_line))  # fmt: skip
+def _code(source: str) -> Iterator[tuple[int, list[re.Match[str]]]]:
+    """Each output and statement tag: its offset and the tokens between its braces, without blank control."""
+    position = 0
+    while opening := _OPENING.search(source, position):
+        if opening.group() == "{#":
+            end = source.find("#}", opening.end())
+            position = len(source) if end < 0 else end + 2
+            continue
+        closing = "}}" if opening.group() == "{{" else "%}"
+        tokens: list[re.Match[str]] = []
+        position = opening.end() + source.startswith(("-", "+"), opening.end())
+        while len(tokens) <= _MAX_TOKENS and (token := _TOKEN.search(source, position)):
+            position = token.end()
+            if token.group() == closing:
+                if tokens and tokens[-1].group() in ("-", "+"):
+                    tokens.pop()
+                break
+            if token.group() in ("'", '"'):  # an open string: the engine refuses the rest
+                position = len(source)
+            tokens.append(token)
+        yield opening.start(), tokens
+
+
+def _expression_faults(tokens: list[re.Match[str]]) -> Iterator[tuple[int, str, str]]:
+    """Calls, repetition, maps and unknown filters: what runs code, or costs more than the fuel gauge sees."""
+    texts = ["", "", *(token.group() for token in tokens)]
+    for token, before, previous, text in zip(tokens, texts, texts[1:], texts[2:], strict=False):
+        if text == "(" and _ends_value(previous) and before not in ("|", "is", "not"):
+            yield token.start(), "calls are not part of the template language", "pass the value as an input"
+        elif text == "*":
+            yield token.start(), "`*` is not part of the template language", "pass the value as an input"
+        elif text == "{":
+            yield token.start(), "maps are not part of the template language", "pass the map as an input"
+        elif previous == "|" and text not in FILTERS:
+            yield token.start(), f"unknown filter {text!r}", did_you_mean(text, FILTERS)
+
+
+def _loop_faults(tokens: list[re.Match[str]]) -> Iterator[tuple[int, str, str]]:
+    """Lists made in a `for` could be nested to hold themselves twice, which grows without using fuel."""
+    texts = ["", *(token.group() for token in tokens)]
+    for token, previous, text, following in zip(tokens, texts, texts[1:], [*texts[2:], ""], strict=False):
+        if text == "[" and following != "]" and not _ends_value(previous):
+            yield token.start(), "a list inside `for`", "pass the list as an input"
+    if texts[-1] == "recursive":
+        yield tokens[-1].start(), "recursive loops are not part of the template language", "nest two loops"
+
+
+def _ends_value(token: str) -> bool:
+    return token not in _WORDS and (token in (")", "]") or token[:1] in ("'", '"') or token[:1].isidentifier())
 
 
 def _at(where: str, source: str, offset: int, first_line: int) -> str:
