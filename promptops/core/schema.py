@@ -146,9 +146,9 @@ def _lint_node(node: Json, pointer: str, where: str) -> Iterator[Problem]:
                       why="remote and file references are refused", hint="put it under $defs")  # fmt: skip
     if node.get("$schema", DIALECT) != DIALECT:
         yield Problem(what="unsupported $schema", where=at, hint=f"use {DIALECT}")
-    if node.get("format", "date") not in _FORMATS:
+    if isinstance(node.get("format"), str) and node["format"] not in _FORMATS:
         yield Problem(what=f"unknown format {node['format']!r}", where=at, why="it would be ignored",
-                      hint=did_you_mean(str(node["format"]), _FORMATS))  # fmt: skip
+                      hint=did_you_mean(node["format"], _FORMATS))  # fmt: skip
     yield from _lint_required(node, at)
     for key, child in _children(node):
         yield from _lint_node(child, f"{pointer}/{key}", where)
@@ -158,9 +158,9 @@ def _lint_required(node: Mapping[str, Any], at: str) -> Iterator[Problem]:
     required, properties = node.get("required"), node.get("properties")
     if isinstance(required, list) and isinstance(properties, dict):
         for name in required:
-            if name not in properties:
+            if isinstance(name, str) and name not in properties:
                 yield Problem(what=f"required property {name!r} is not under `properties`", where=at,
-                              hint=did_you_mean(str(name), properties))  # fmt: skip
+                              hint=did_you_mean(name, properties))  # fmt: skip
 
 
 def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
