@@ -137,7 +137,7 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(value: dict[str, in
 
 def test_canonical_bytes_and_digest_are_fixed():
     """These bytes are in every stored run: a change of library must not change them. The digest is from sha256sum."""
-    value = MappingProxyType({"z": [1, 1.0, -0.0, 1e16, 1e-7, None, True], "é": {"b": "\u2028\"\\\n/", "a": "<&>"}, "Z": ()})  # fmt: skip
+    value = MappingProxyType({"z": [1, 1.0, -0.0, 1e16, 1e-7, None, True], "é": {"b": '\u2028"\\\n/', "a": "<&>"}, "Z": ()})  # fmt: skip
     expected = '{"Z":[],"z":[1,1.0,-0.0,1e+16,1e-7,null,true],"é":{"a":"<&>","b":"\u2028\\"\\\\\\n/"}}'
 
     assert expected.encode() == canonical_json(value)

@@ -86,7 +86,7 @@ GERMAN = [
     (
         "Hr. Prof. Weber und Fr. Öztürk kamen. Änderungen folgen.",
         ["Hr. Prof. Weber und Fr. Öztürk kamen.", "Änderungen folgen."],
-    ),  # fmt: skip
+    ),
     ("Er sagte: „Nein.“ Dann ging er.", ["Er sagte: „Nein.“", "Dann ging er."]),
 ]
 FRENCH = [
