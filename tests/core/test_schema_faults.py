@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROMPT, Sandbox
 
+from conftest import PROMPT, Sandbox
 from promptops.core.schema import lint_schema
 
 SLOW = {

@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import PROMPT, Sandbox
 
+from conftest import PROMPT, Sandbox
 from promptops.core.errors import DataError
 from promptops.core.template import compile_template
 
