@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from promptops.core.errors import DataError, EvaluationError
+from promptops.project.tree import refuse_escape
 
 _SAFE = (
     "-c",
@@ -18,10 +19,18 @@ _SAFE = (
     "-c",
     "core.pager=cat",
     "-c",
-    "protocol.allow=never",
+    "core.attributesFile=/dev/null",
 )
+_ENVIRONMENT = {
+    "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C",
+    "GIT_ALLOW_PROTOCOL": "none",  # a missing object is not fetched: the repository names the command that would do it
+}  # fmt: skip
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\\))[A-Za-z0-9_./@^~+-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+class _CommandFailedError(EvaluationError):
+    """Git ran, and said no."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +47,15 @@ class Git:
         except ImportError as error:
             raise EvaluationError("git is not on PATH", hint="install git") from error
         command: Any = Command(str(self.root))
-        environment = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         try:
             output = command.execute(
-                ["git", *_SAFE, *arguments], env=environment, stdout_as_string=False, strip_newline_in_stdout=False
+                ["git", *_SAFE, *arguments], env=_ENVIRONMENT, stdout_as_string=False, strip_newline_in_stdout=False
             )
         except GitCommandNotFound as error:
             raise EvaluationError("git is not on PATH", hint="install git") from error
         except GitCommandError as error:
             said = str(error.stderr or "").strip().strip("'").removeprefix("stderr: '").partition("\n")[0]
-            raise EvaluationError(f"git {arguments[0]} failed", why=said[:200]) from error
+            raise _CommandFailedError(f"git {arguments[0]} failed", why=said[:200]) from error
         assert isinstance(output, bytes)
         return output
 
@@ -69,22 +77,41 @@ class Git:
             found = (
                 self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}").decode().strip()
             )
-        except EvaluationError as error:
-            raise EvaluationError(
-                f"no commit {ref!r} in this repository",
-                why="it may be missing from a shallow clone",
-                hint="fetch it (in CI: `fetch-depth: 0`)",
-            ) from error
-        assert _COMMIT.fullmatch(found)
+        except _CommandFailedError as error:
+            said = error.problems[0].why
+            if "not a git repository" in said:
+                raise EvaluationError("not in a git repository", hint="run `git init`, or go to the clone") from error
+            raise EvaluationError(f"no commit {ref!r} in this repository", why=said or "it may be missing from a shallow clone",
+                                  hint="fetch it (in CI: `fetch-depth: 0`)") from error  # fmt: skip
+        if not _COMMIT.fullmatch(found):
+            raise DataError(f"{ref[:80]!r} is not one commit", hint="use a branch, tag or commit id")
         return found
 
     def state(self) -> tuple[str, bool]:
         """(current commit, whether files differ from it); ('', True) outside a repository with commits."""
         try:
             commit = self.commit("HEAD")
-            return commit, bool(self.run("status", "--porcelain", "--no-renames", "--", ".").strip())
+            changed = self.run(
+                *self._no_filters(), "status", "--porcelain", "--no-renames", "--ignore-submodules=all", "--", "."
+            )
+            return commit, bool(changed.strip())
         except EvaluationError:
             return "", True
+
+    def _no_filters(self) -> list[str]:
+        """Options that disarm every content filter of the configuration: `status` would run it on changed files."""
+        try:
+            names = os.fsdecode(
+                self.run("config", "-z", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process|required)$")
+            )
+        except _CommandFailedError:
+            return []
+        return [
+            part
+            for name in names.split("\0")
+            if name
+            for part in ("-c", f"{name}={'false' if name.endswith('.required') else ''}")
+        ]
 
 
 @dataclass(frozen=True)
@@ -96,7 +123,7 @@ class GitTree:
 
     @cached_property
     def _prefix(self) -> str:
-        return self.git.run("rev-parse", "--show-prefix").decode().strip()
+        return os.fsdecode(self.git.run("rev-parse", "--show-prefix")).removesuffix("\n")
 
     @cached_property
     def _entries(self) -> dict[str, str]:
@@ -112,6 +139,7 @@ class GitTree:
         return entries
 
     def read(self, path: str) -> bytes:
+        refuse_escape(path)
         try:
             blob = self._entries[path]
         except KeyError:
@@ -122,5 +150,6 @@ class GitTree:
         return BytesIO(self.read(path))
 
     def names(self, folder: str) -> list[str]:
+        refuse_escape(folder)
         start = folder.rstrip("/") + "/"
         return sorted({path.removeprefix(start).partition("/")[0] for path in self._entries if path.startswith(start)})

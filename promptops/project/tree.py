@@ -44,10 +44,10 @@ class WorkTree:
 
     def resolve(self, path: str) -> Path:
         """The real place of a file. Raises RefusedError outside the root, FileNotFoundError for what is no name."""
-        _refuse_escape(path)
+        refuse_escape(path)
         try:
             real = (self.root / path).resolve()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise FileNotFoundError(path) from error
         if not real.is_relative_to(self.root.resolve()):
             raise RefusedError(
@@ -85,14 +85,35 @@ class OverlayTree:
         return str(self.over / inside.relative_to(self.under)) if inside.is_relative_to(self.under) else ""
 
 
+@dataclass(frozen=True, slots=True)
+class SplitTree:
+    """One folder from another tree: the prompts of a commit with the golden data of today."""
+
+    folder: str
+    inside: Tree
+    outside: Tree
+
+    def read(self, path: str) -> bytes:
+        return self._tree(path).read(path)
+
+    def open(self, path: str) -> BinaryIO:
+        return self._tree(path).open(path)
+
+    def names(self, folder: str) -> list[str]:
+        return self._tree(folder).names(folder)
+
+    def _tree(self, path: str) -> Tree:
+        return self.inside if path == self.folder or path.startswith(self.folder + "/") else self.outside
+
+
 def read_text(tree: Tree, path: str, *, wanted_by: str = "") -> str:
     """A UTF-8 text file, its line ends as in Unix and without byte order mark. Raises DataError when missing or not such text."""
     try:
         data = tree.read(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError("file not found", where=path, why=f"named by {wanted_by}" if wanted_by else "") from None
-    except PermissionError:
-        raise DataError("file cannot be read", where=path, why="permission denied") from None
+    except OSError as error:
+        raise DataError("file cannot be read", where=path, why=error.strerror or "") from None
     return decode_text(data, path)
 
 
@@ -117,7 +138,8 @@ def folder_files(tree: Tree, folder: str, suffix: str) -> Iterator[str]:
     return (f"{folder}/{name}" for name in tree.names(folder) if name.endswith(suffix))
 
 
-def _refuse_escape(path: str) -> None:
+def refuse_escape(path: str) -> None:
+    """Raises RefusedError for a path that is not plainly relative and inside."""
     pure = PurePosixPath(path)
     if (
         pure.is_absolute()
