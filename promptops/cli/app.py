@@ -2,7 +2,7 @@
 
 import typer
 
-from promptops.cli import compare, evaluate, files, runs
+from promptops.cli import baseline, compare, evaluate, explain, files, runs
 from promptops.core.version import __version__
 
 app = typer.Typer(name="promptops", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -32,6 +32,8 @@ app.command("show")(files.show_prompt)
 app.command("eval")(evaluate.eval_prompts)
 app.command("retry")(evaluate.retry)
 app.command("rescore")(evaluate.rescore)
+app.command("explain")(explain.explain)
 app.command("compare")(compare.compare)
 app.command("view")(runs.view)
+app.add_typer(baseline.app, name="baseline", help="Recorded draws of what is released: record, list.")
 app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, export, import, gc.")

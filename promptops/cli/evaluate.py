@@ -48,6 +48,12 @@ def eval_prompts(
     at: Annotated[
         str, typer.Option(metavar="REF", help="Evaluate the files as they were in this commit, branch or tag.")
     ] = "",
+    against: Annotated[
+        str, typer.Option(metavar="REF", help="Judge it against the prompt in this commit, branch or tag.")
+    ] = "",
+    accept_policy_change: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Accept that this part of the gate became weaker.")
+    ] = None,
     resume: Annotated[
         str, typer.Option(metavar="[RUN]", help="Go on with this run; without a value, with the latest.")
     ] = "",
@@ -82,6 +88,15 @@ def eval_prompts(
     if candidate and len(wanted) != 1:
         raise DataError("--candidate needs one prompt", hint=f"promptops eval NAME --candidate {candidate}")
     selection = Selection(categories=tuple(category or ()), tags=tuple(filter_tag or ()), limit=limit, repeat=repeat)
+    if against:
+        from promptops.cli.against import eval_against
+
+        if at or record or replay or repeat > 1:
+            raise DataError("--against makes its own draws", hint="leave out --at, --repeat, --record and --replay")
+        return eval_against(
+            wanted, against, model=model, candidate=candidate, selection=selection, accepted=accept_policy_change or [],
+            dry_run=dry_run, as_json=as_json, settings=frontend.settings,
+        )  # fmt: skip
     plans = [_plan(project, name, model, candidate, selection, at) for name in wanted]
     if dry_run:
         return _print_estimates(plans, as_json=as_json)

@@ -48,6 +48,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         code = app(_with_resume_value(arguments), prog_name="promptops", standalone_mode=False)
+    except SystemExit:  # what typer makes of a closed pipe; its code 1 would say that the gate says no
+        raise BrokenPipeError from None
     except typer.Exit as stop:
         return stop.exit_code
     except wrong_usage as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from promptops.core.errors import DataError, EvaluationError, Problem
 from promptops.core.suite import CATEGORY, GatePolicy
 from promptops.evaluation.summary import gate_policy
-from promptops.gate import CaseDraws, Comparison, decide
+from promptops.gate import CaseDraws, Comparison, DrawMore, decide
 from promptops.project.store import Result, Run, Store
 
 _NAMED = 5
@@ -25,13 +25,19 @@ class RunComparison:
 
 
 @dataclass(slots=True)
-class _CaseScores:
+class CaseScores:
+    """All draws of one case in a run."""
+
     result: Result
     passed: list[bool]
     answer_keys: set[str]
 
-    def draws(self, slices: tuple[str, ...]) -> CaseDraws:
-        return CaseDraws(case_id=self.result.case_id, category=self.result.category, draws=tuple(map(float, self.passed)),
+    @property
+    def draws(self) -> tuple[float, ...]:
+        return tuple(map(float, self.passed))
+
+    def case_draws(self, slices: tuple[str, ...]) -> CaseDraws:
+        return CaseDraws(case_id=self.result.case_id, category=self.result.category, draws=self.draws,
                          group=self.result.group or None, slices=slices)  # fmt: skip
 
 
@@ -41,11 +47,21 @@ def compare_runs(store: Store, baseline: Run, candidate: Run, *, seed: int = 0) 
     Raises DataError when they are not comparable (saying what differs), EvaluationError when one lacks results.
     """
     _refuse_incomparable(baseline, candidate)
-    before, after = _scores(store, baseline), _scores(store, candidate)
+    return compare_draws(store, baseline, candidate, policy=gate_policy(candidate), seed=seed)
+
+
+def compare_draws(
+    store: Store, baseline: Run, candidate: Run, *, policy: GatePolicy, draw_more: DrawMore | None = None, seed: int = 0
+) -> RunComparison:
+    """The gate's verdict on two complete runs over the same cases. Raises as `compare_runs`."""
+    before, after = run_scores(store, baseline), run_scores(store, candidate)
     _refuse_other_cases(before, after)
-    policy = gate_policy(candidate)
     comparison = decide(
-        case_draws(before.values(), policy), case_draws(after.values(), policy), policy=policy, seed=seed
+        case_draws(before.values(), policy),
+        case_draws(after.values(), policy),
+        policy=policy,
+        draw_more=draw_more,
+        seed=seed,
     )
     return RunComparison(
         baseline=baseline, candidate=candidate, comparison=comparison,
@@ -54,11 +70,11 @@ def compare_runs(store: Store, baseline: Run, candidate: Run, *, seed: int = 0) 
     )  # fmt: skip
 
 
-def case_draws(scores: Iterable[_CaseScores], policy: GatePolicy) -> list[CaseDraws]:
+def case_draws(scores: Iterable[CaseScores], policy: GatePolicy) -> list[CaseDraws]:
     """The draws of a run as the gate takes them, with the slices that the policy judges."""
     names = [name for name in policy.by if name != CATEGORY]
     return [
-        entry.draws(tuple(f"{name}={entry.result.tags[name]}" for name in names if name in entry.result.tags))
+        entry.case_draws(tuple(f"{name}={entry.result.tags[name]}" for name in names if name in entry.result.tags))
         for entry in scores
     ]
 
@@ -84,11 +100,12 @@ def _refuse_incomparable(baseline: Run, candidate: Run) -> None:
                                   hint=f"evaluate {run.header.prompt} again")  # fmt: skip
 
 
-def _scores(store: Store, run: Run) -> dict[str, _CaseScores]:
-    found: dict[str, _CaseScores] = {}
+def run_scores(store: Store, run: Run) -> dict[str, CaseScores]:
+    """The draws of a complete run by case. Raises EvaluationError when some are missing."""
+    found: dict[str, CaseScores] = {}
     for result in store.results(run.id):
         assert result.passed is not None, "a complete run has a score for every draw"
-        entry = found.setdefault(result.case_id, _CaseScores(result, [], set()))
+        entry = found.setdefault(result.case_id, CaseScores(result, [], set()))
         entry.passed.append(result.passed)
         entry.answer_keys.add(result.answer_key)
     count = sum(len(entry.passed) for entry in found.values())
@@ -99,7 +116,7 @@ def _scores(store: Store, run: Run) -> dict[str, _CaseScores]:
     return found
 
 
-def _refuse_other_cases(before: dict[str, _CaseScores], after: dict[str, _CaseScores]) -> None:
+def _refuse_other_cases(before: dict[str, CaseScores], after: dict[str, CaseScores]) -> None:
     gone, new = before.keys() - after.keys(), after.keys() - before.keys()
     changed = {
         case_id

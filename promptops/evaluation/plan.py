@@ -17,7 +17,7 @@ from promptops.models.replay import RecordingClient, ReplayClient
 from promptops.project.config import ModelConfig, resolve_model
 from promptops.project.golden import read_cases
 from promptops.project.project import Evaluable, Project
-from promptops.project.store import RunHeader
+from promptops.project.store import RunHeader, RunKind
 
 Clock = Callable[[], datetime]
 
@@ -28,20 +28,34 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which cases, and how often each; empty means all."""
+    """Which cases, and how often each; empty means all. Draws are numbered from `first_draw`."""
 
     categories: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     limit: int | None = None
     repeat: int = 1
+    ids: frozenset[str] = frozenset()
+    first_draw: int = 0
+
+    @property
+    def draws(self) -> range:
+        return range(self.first_draw, self.first_draw + self.repeat)
 
     def accepts(self, case: Case) -> bool:
-        return (not self.categories or case.category in self.categories) and all(
-            _has_tag(case, tag) for tag in self.tags
+        return (
+            (not self.categories or case.category in self.categories)
+            and (not self.ids or case.id in self.ids)
+            and all(_has_tag(case, tag) for tag in self.tags)
         )
 
     def as_dict(self) -> dict[str, Json]:
-        return {"categories": sorted(self.categories), "tags": sorted(self.tags), "limit": self.limit}
+        return {"categories": sorted(self.categories), "tags": sorted(self.tags), "limit": self.limit,
+                "ids": sorted(self.ids), "first_draw": self.first_draw}  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Json], repeat: int) -> "Selection":
+        return cls(categories=tuple(fields["categories"]), tags=tuple(fields["tags"]), limit=fields["limit"], repeat=repeat,
+                   ids=frozenset(fields["ids"]), first_draw=fields["first_draw"])  # fmt: skip
 
 
 def _has_tag(case: Case, tag: str) -> bool:
@@ -62,6 +76,7 @@ class Plan:
     commit: str
     dirty: bool
     at: str
+    kind: RunKind = "eval"
 
     def connect(self, *, record: Path | None = None, replay: Path | None = None) -> Client:
         """A client for the model, writing recordings or reading nothing else.
@@ -92,6 +107,7 @@ class Plan:
             gate=asdict(gate),
             repeat=self.selection.repeat, commit=self.commit, dirty=self.dirty,
             started_at=now.isoformat(timespec="seconds"), planned=self.planned, version=__version__, at=self.at, price=asdict(self.model.price),
+            kind=self.kind,
         )  # fmt: skip
 
 
@@ -130,7 +146,7 @@ def _check_selection(evaluable: Evaluable, selection: Selection) -> None:
 
 
 def _count(evaluable: Evaluable, selection: Selection) -> int:
-    if selection.tags:
+    if selection.tags or selection.ids:
         return sum(1 for _ in _select(read_cases(evaluable.tree, evaluable.suite, evaluable.scan), selection))
     known = evaluable.scan.categories
     count = (

@@ -1,5 +1,7 @@
 """Going on with a stored run: only if it would ask the same of the same model at the same price."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from promptops.core.errors import DataError, Problem
@@ -8,7 +10,8 @@ from promptops.project.project import Project
 from promptops.project.store import Run, RunHeader
 
 _SAME = (
-    ("prompt_digest", "the prompt, its schemas, examples or knowledge, or the model"),
+    ("prompt_digest", "the prompt, its schemas, examples or knowledge"),
+    ("model_identity", "the model that answers, or its settings"),
     ("golden_digest", "the golden cases"),
     ("suite_digest", "the suite: checks, schemas or gate"),
     ("rubric_digest", "the rubric"),
@@ -19,10 +22,7 @@ _SAME = (
 def plan_again(project: Project, run: Run) -> Plan:
     """The plan of a stored run, made from the files as they are now."""
     header = run.header
-    chosen = header.selection
-    selection = Selection(
-        categories=tuple(chosen["categories"]), tags=tuple(chosen["tags"]), limit=chosen["limit"], repeat=header.repeat
-    )
+    selection = Selection.from_dict(header.selection, header.repeat)
     return make_plan(
         project, header.prompt, model=header.model, candidate=header.candidate, selection=selection, at=header.at
     )
@@ -30,7 +30,8 @@ def plan_again(project: Project, run: Run) -> Plan:
 
 def refuse_changes(plan: Plan, run: Run, *, allowed: tuple[str, ...] = ()) -> None:
     """Raises DataError that lists everything that is no longer as it was in the run, but for the `allowed` fields."""
-    now = plan.header(datetime.fromisoformat(run.header.started_at))
+    same_model = plan.evaluable.prompt.digest(dict(run.header.model_identity))
+    now = replace(plan.header(datetime.fromisoformat(run.header.started_at)), prompt_digest=same_model)
     problems = [
         Problem(
             what=f"changed since run {run.id}: {what}",
@@ -45,4 +46,4 @@ def refuse_changes(plan: Plan, run: Run, *, allowed: tuple[str, ...] = ()) -> No
 
 def _value(header: RunHeader, field: str) -> object:
     value = getattr(header, field)
-    return dict(value) if field == "price" else value
+    return dict(value) if isinstance(value, Mapping) else value

@@ -22,6 +22,7 @@ VERSION = 1
 _NO_LIMIT = 1_000_000_000
 _BURST_MINUTES = 0.1
 FILE = "store.sqlite3"
+RunKind = Literal["eval", "baseline", "redraw"]
 RunState = Literal["running", "complete", "incomplete", "interrupted"]
 _SCHEMA = """
 create table runs (
@@ -75,7 +76,9 @@ class RunHeader:
     planned: int
     version: str
     at: str = ""
+    kind: RunKind = "eval"
     price: Mapping[str, Json] = field(default_factory=dict)
+    reuse: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,17 +221,18 @@ class Store:
         with self._writing():
             self._sql.execute("update runs set state = ?, finished_at = ? where id = ?", (state, finished_at, run_id))
 
-    def begin_attempts(self, run_id: str, keys: Iterable[str], started_at: str) -> list[int]:
-        """Record intents durably before the calls are made; returns their ids."""
+    def begin_attempts(self, run_id: str, calls: Iterable[tuple[str, int]], started_at: str) -> list[int]:
+        """Record intents (key, cost at the most) durably before the calls are made; returns their ids."""
         with self._writing():
             return [
                 int(
                     self._sql.execute(
-                        "insert into attempts(run_id, key, started_at) values (?, ?, ?)", (run_id, key, started_at)
+                        "insert into attempts(run_id, key, started_at, cost_nanousd) values (?, ?, ?, ?)",
+                        (run_id, key, started_at, worst),
                     ).lastrowid
                     or 0
                 )
-                for key in keys
+                for key, worst in calls
             ]
 
     def end_attempts(self, outcomes: Iterable[tuple[int, str, int]]) -> None:
@@ -238,9 +242,15 @@ class Store:
                                   ((outcome, cost, attempt) for attempt, outcome, cost in outcomes))  # fmt: skip
 
     def find_answer(self, key: str) -> StoredAnswer | None:
+        """The answer to a key; if there is none, the newest that a run kept for itself under `<key>:<run id>`."""
         if key in self._answers:
             return self._answers[key]
-        row = self._sql.execute("select * from answers where key = ?", (key,)).fetchone()
+        row = (
+            self._sql.execute("select * from answers where key = ?", (key,)).fetchone()
+            or self._sql.execute(
+                "select * from answers where key > ? and key < ? order by key desc limit 1", (f"{key}:", f"{key};")
+            ).fetchone()
+        )
         return _answer(row) if row else None
 
     def add_answer(self, answer: StoredAnswer) -> None:
@@ -279,12 +289,12 @@ class Store:
         self.drop_buffers()
 
     def runs(self, prompt: str = "") -> list[Run]:
-        """Newest first."""
+        """Newest first; runs that only drew again for a comparison are left out."""
         rows = self._sql.execute(
             "select header, state, finished_at from runs where ? in ('', prompt) order by started_at desc, rowid desc",
             (prompt,),
         )
-        return [_run(*row) for row in rows]
+        return [run for run in (_run(*row) for row in rows) if run.header.kind != "redraw"]
 
     def run(self, run_id: str) -> Run:
         """Raises DataError for what is no run id or no run here."""
@@ -299,6 +309,14 @@ class Store:
         """In order of case id and draw."""
         rows = self._sql.execute("select * from results where run_id = ? order by case_id, draw", (run_id,))
         return (_result(row) for row in rows)
+
+    def models_of(self, run_id: str) -> list[str]:
+        """What the providers said answered a run, sorted."""
+        rows = self._sql.execute(
+            "select distinct answers.model from results join answers on answers.key = results.answer_key where run_id = ? order by 1",
+            (run_id,),
+        )
+        return [str(row[0]) for row in rows]
 
     def count_results(self, run_id: str) -> tuple[int, int]:
         """(stored, passed) draws of a run."""
@@ -437,9 +455,7 @@ def _translate(error: sqlite3.OperationalError, path: Path) -> EvaluationError |
     where = f"{STORE_FOLDER}/{path.name}"
     name = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
     if name.startswith("SQLITE_FULL"):
-        return EvaluationError(
-            "disk full", where=where, why="what was written before is kept", hint="free some space and run again"
-        )
+        return EvaluationError("disk full", where=where, why="what was written before is kept", hint="free some space")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return EvaluationError(
             "the run store is in use by another process", where=where, hint="wait for it, or stop it"

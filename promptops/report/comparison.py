@@ -89,7 +89,7 @@ def _cases(verdict: CategoryVerdict) -> Text:
     named = [_named(change) for change in verdict.broken[:_NAMED]]
     more = len(verdict.broken) - _NAMED
     shown = ", ".join(named) + (f", and {more} more" if more > 0 else "")
-    return Text.assemble(f"  broke in {verdict.category}: ", show(shown))
+    return show(f"  broke in {verdict.category}: {shown}")
 
 
 def _named(change: CaseChange) -> str:
@@ -104,7 +104,7 @@ def _method(found: RunComparison) -> tuple[str, ...]:
     comparison = found.comparison
     spent = ", ".join(f"{calls} in stage {stage}" for stage, calls in sorted(comparison.calls.items()))
     lines = [f"method: {comparison.method}, alpha {comparison.alpha:g}; PASS: no drop beyond the tolerance" + (f"; draws: {spent}" if spent else ""),
-             f"{found.same_answers} of {comparison.total.n} cases got the same answers; cost {format_usd(before)} -> {format_usd(after)}",
+             f"{found.same_answers} of {comparison.total.n} cases were the same request, answered once; cost {format_usd(before)} -> {format_usd(after)}",
              f"before: run {found.baseline.id}, after: run {found.candidate.id}"]  # fmt: skip
     if all(verdict.detectable is None for verdict in comparison.verdicts):
         lines.append(

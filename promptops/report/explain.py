@@ -1,0 +1,69 @@
+"""Broken cases on the terminal and as JSON, with word differences between the answers."""
+
+from difflib import SequenceMatcher
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from promptops.core.text import has_unspaced_script
+from promptops.evaluation.explain import BrokenCase, Explanation
+from promptops.report.run import run_name, why
+from promptops.report.runs import case_json
+from promptops.report.show import escape, show
+from promptops.report.tables import count
+
+_MAX_INPUT = 600
+
+
+def render_explanation(found: Explanation) -> RenderableType:
+    head = f"{count(found.broken, 'case')} broke in {found.category}: {run_name(found.candidate)} ({found.candidate.id}) against {found.baseline.id}"
+    parts: list[RenderableType] = [show(head, style="bold")]
+    for case in found.cases:
+        parts += [Text(""), *_case(case)]
+    if found.broken > len(found.cases):
+        parts += [
+            Text(""),
+            Text(f"next: promptops explain {found.candidate.id} {found.category} --limit {found.broken}"),
+        ]
+    return Group(*parts)
+
+
+def _case(case: BrokenCase) -> list[RenderableType]:
+    result = case.after.result
+    parts: list[RenderableType] = [
+        Text.assemble(
+            ("BROKE", "bold red"), "  ", show(result.case_id), f"  {case.passed} draws pass, ", show(case.after.where)
+        )
+    ]
+    if case.after.case is not None:
+        for name, value in case.after.case.inputs.items():
+            parts.append(Text.assemble((f"{name}: ", "bold"), show(str(value), limit=_MAX_INPUT)))
+        for name, value in case.after.case.expected.items():
+            parts.append(Text.assemble((f"expected {name}: ", "bold"), show(str(value), limit=_MAX_INPUT)))
+    before, after = (view.answer.text if view.answer else "(no answer)" for view in (case.before, case.after))
+    parts += [Text.assemble(("before: ", "bold"), _marked(before, after, "red")), Text.assemble(("after:  ", "bold"), _marked(after, before, "green")),
+              Text.assemble(("why: ", "bold"), show(why(result)))]  # fmt: skip
+    return parts
+
+
+def _marked(text: str, other: str, style: str) -> Text:
+    """The words of one answer, those that the other lacks in colour and brackets (brackets show without colours too).
+
+    In scripts without blanks every character is compared.
+    """
+    joint = "" if has_unspaced_script(text + other) else " "
+    mine, theirs = ([*escape(item)] if not joint else escape(item).split() for item in (text, other))
+    marked = Text()
+    for tag, start, end, _, _ in SequenceMatcher(None, mine, theirs, autojunk=False).get_opcodes():
+        words = joint.join(mine[start:end])
+        if words:
+            marked.append((words if tag == "equal" else f"[{words}]") + joint, style="" if tag == "equal" else style)
+    return marked
+
+
+def explanation_json(found: Explanation) -> dict[str, Any]:
+    return {
+        "category": found.category, "baseline": found.baseline.id, "candidate": found.candidate.id, "broken": found.broken,
+        "cases": [{"passed": case.passed, "before": case_json(case.before), "after": case_json(case.after)} for case in found.cases],
+    }  # fmt: skip
