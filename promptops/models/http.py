@@ -11,16 +11,13 @@ from promptops.core.errors import EvaluationError
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.core.money import Price
 from promptops.models.base import Answer, ModelRequest
+from promptops.models.body import MAX_RESPONSE_BYTES, CappedBody, TooLarge
 from promptops.models.parse import Response, parse_response
 from promptops.models.secret import Secret
 from promptops.models.stream import StreamReader
-from promptops.models.wire import MAX_RESPONSE_BYTES, request_body
+from promptops.models.wire import request_body
 
 _CONNECT_S = 10.0
-
-
-class TooLarge(Exception):  # noqa: N818 - an outcome on its way, never seen by a user
-    """The response has more than MAX_RESPONSE_BYTES."""
 
 
 class HttpClient:
@@ -58,10 +55,7 @@ class HttpClient:
         except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
             sent = not isinstance(error, aiohttp.ClientConnectorError)
             answer = Answer(outcome="connection", detail=f"{_cause(error)} at {self._host}", sent=sent)
-        latency = time.perf_counter() - started
-        return replace(
-            answer, text=self._key.redact(answer.text), detail=self._key.redact(answer.detail), latency_s=latency
-        )
+        return replace(self._key.redact_answer(answer), latency_s=time.perf_counter() - started)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector a text, in order. Raises EvaluationError when the server does not give them."""
@@ -82,6 +76,8 @@ class HttpClient:
             await self._session.close()
 
     async def _call(self, request: ModelRequest) -> Answer:
+        import aiohttp
+
         body = canonical_json(request_body(request, self._model, stream=self._stream))
         async with self._post("/chat/completions", body) as response:
             if self._stream and response.status == 200:
@@ -89,12 +85,14 @@ class HttpClient:
                 try:
                     async for chunk in _capped(response):
                         reader.feed(chunk)
-                except OSError as error:
+                except (aiohttp.ClientError, OSError, zlib.error) as error:
                     return Answer(outcome="stream", detail=f"{_cause(error)} in the stream")
                 return reader.answer(request, self._price)
             data = b"".join([chunk async for chunk in _capped(response)])
             retry_after = response.headers.get("Retry-After", "")
-        found = Response(status=response.status, body=data, retry_after=retry_after, host=self._host)
+        found = Response(
+            status=response.status, body=self._key.redact_bytes(data), retry_after=retry_after, host=self._host
+        )
         return parse_response(found, request, self._price)
 
     def _post(self, path: str, body: bytes) -> Any:
@@ -112,17 +110,10 @@ class HttpClient:
 
 
 async def _capped(response: Any) -> AsyncIterator[bytes]:
-    """The body, decoded if the server compressed it unasked. Raises TooLarge beyond the cap, before it is in memory."""
-    inflate = (
-        zlib.decompressobj(wbits=47) if response.headers.get("Content-Encoding", "") in ("gzip", "deflate") else None
-    )
-    room = MAX_RESPONSE_BYTES
+    """The body, plain. Raises TooLarge beyond the cap."""
+    body = CappedBody(response.headers.get("Content-Encoding", ""))
     async for chunk in response.content.iter_any():
-        data = inflate.decompress(chunk, room + 1) if inflate else chunk
-        room -= len(data)
-        if room < 0:
-            raise TooLarge
-        yield data
+        yield body.take(chunk)
 
 
 def _cause(error: BaseException) -> str:

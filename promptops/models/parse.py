@@ -15,7 +15,14 @@ from promptops.models.base import Answer, ModelRequest
 
 _MAX_TOKENS = 100_000_000
 _SHOWN_BYTES = 200
-_STATUS: Mapping[int, Outcome] = {401: "auth", 403: "auth", 408: "timeout", 413: "too_large", 429: "rate_limited"}
+_STATUS: Mapping[int, Outcome] = {
+    401: "auth",
+    402: "quota",
+    403: "auth",
+    408: "timeout",
+    413: "too_large",
+    429: "rate_limited",
+}
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "account_deactivated")
 
 
@@ -53,9 +60,8 @@ def parse_document(document: Json, request: ModelRequest, price: Price, body: by
     if not isinstance(message, dict):
         return _bad("no message", body)
     outcome, text, detail = _read_message(message, choices[0].get("finish_reason"))
-    if outcome == "bad_response":
-        return _bad(detail, body)
-    return _priced(Answer(outcome=outcome, text=text, detail=detail), document, request, price)
+    found = _bad(detail, body) if outcome == "bad_response" else Answer(outcome=outcome, text=text, detail=detail)
+    return _priced(found, document, request, price)
 
 
 def parse_retry_after(text: str, now: datetime) -> float | None:
@@ -65,14 +71,14 @@ def parse_retry_after(text: str, now: datetime) -> float | None:
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(text) - now).total_seconds()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 def _parse_failure(response: Response) -> Answer:
     outcome = _STATUS.get(response.status, "server_error" if response.status >= 500 else "bad_response")
-    if outcome == "rate_limited" and _error_code(response.body) in _QUOTA:
+    if outcome == "rate_limited" and not _error_codes(response.body).isdisjoint(_QUOTA):
         outcome = "quota"
     detail = f"HTTP {response.status} from {response.host}"
     if outcome == "bad_response":
@@ -81,12 +87,12 @@ def _parse_failure(response: Response) -> Answer:
     return Answer(outcome=outcome, detail=detail, retry_after_s=wait)
 
 
-def _error_code(body: bytes) -> str:
+def _error_codes(body: bytes) -> set[str]:
     try:
         error = parse_json(body).get("error", {})
-        return str(error.get("code") or error.get("type"))
+        return {str(error.get("code")), str(error.get("type"))}
     except (JsonError, AttributeError):
-        return ""
+        return set()
 
 
 def _read_message(message: dict[str, Any], finish: Json) -> tuple[Outcome, str, str]:

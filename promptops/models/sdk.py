@@ -2,15 +2,17 @@
 
 import asyncio
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 from promptops.core.money import Price
 from promptops.models.base import Answer, ModelRequest
+from promptops.models.body import MAX_RESPONSE_BYTES, TooLarge
 from promptops.models.parse import Response, parse_response
 from promptops.models.secret import Secret
-from promptops.models.wire import MAX_RESPONSE_BYTES, request_body
+from promptops.models.wire import request_body
 
 TokenProvider = Callable[[], Awaitable[str]]
 
@@ -39,22 +41,22 @@ class SdkClient:
         return True
 
     async def answer(self, request: ModelRequest) -> Answer:
+        import httpx2
         import openai
 
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = parse_response(await self._call(request), request, self._price)
-        except (TimeoutError, openai.APITimeoutError):
+        except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException):
             answer = Answer(outcome="timeout", detail=f"no answer within {self._timeout_s:g} s")
-        except openai.OpenAIError as error:
-            answer = Answer(outcome="connection", detail=f"{type(error).__name__} at {self._host}")
-        except OverflowError:
+        except TooLarge:
             answer = Answer(outcome="too_large", detail=f"more than {MAX_RESPONSE_BYTES} bytes")
-        latency = time.perf_counter() - started
-        return replace(
-            answer, text=self._key.redact(answer.text), detail=self._key.redact(answer.detail), latency_s=latency
-        )
+        except (openai.OpenAIError, httpx2.HTTPError, OSError, UnicodeError, zlib.error) as error:
+            cause = error.__cause__ or error
+            sent = not isinstance(cause, httpx2.ConnectError)
+            answer = Answer(outcome="connection", detail=f"{type(cause).__name__} at {self._host}", sent=sent)
+        return replace(self._key.redact_answer(answer), latency_s=time.perf_counter() - started)
 
     async def close(self) -> None:
         if self._client is not None:
@@ -67,17 +69,13 @@ class SdkClient:
             async with self._open().chat.completions.with_streaming_response.create(
                 **request_body(request, self._model, stream=False)
             ) as response:
-                body = bytearray()
-                async for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > MAX_RESPONSE_BYTES:
-                        raise OverflowError
-                return Response(status=response.status_code, body=bytes(body), host=self._host)
+                body = b"".join([chunk async for chunk in response.iter_bytes()])
+                return Response(status=response.status_code, body=self._key.redact_bytes(body), host=self._host)
         except openai.APIStatusError as error:
             found = error.response
             return Response(
                 status=found.status_code,
-                body=await _read(found),
+                body=self._key.redact_bytes(_read(found)),
                 retry_after=found.headers.get("retry-after", ""),
                 host=self._host,
             )
@@ -87,9 +85,11 @@ class SdkClient:
             import httpx2
             import openai
 
+            from promptops.models.sdk_transport import CappedTransport
+
             shared = {
                 "max_retries": 0, "timeout": self._timeout_s, "default_headers": {"Accept-Encoding": "identity"},
-                "http_client": httpx2.AsyncClient(follow_redirects=False, trust_env=False, limits=httpx2.Limits(max_connections=None)),
+                "http_client": httpx2.AsyncClient(transport=CappedTransport(), follow_redirects=False, trust_env=False),
             }  # fmt: skip
             key: Any = self._token or self._key.reveal() or "none"
             if self._api_version:
@@ -101,8 +101,8 @@ class SdkClient:
         return self._client
 
 
-async def _read(response: Any) -> bytes:
+def _read(response: Any) -> bytes:
     try:
-        return bytes(response.content)[:MAX_RESPONSE_BYTES]
+        return bytes(response.content)
     except Exception:  # noqa: BLE001 - the SDK closes some error responses before anybody can read them
         return b""

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from promptops.core.jsontext import Json
 from promptops.models.base import ModelRequest
 
-MAX_RESPONSE_BYTES = 8_000_000
 _PARAMS = {"max_output_tokens": "max_completion_tokens"}
 
 
