@@ -191,11 +191,14 @@ class Admission:
                 self._pump_soon(wait_s)
             self.write_ended()
             attempts = (
-                self._store.begin_attempts(self._run_id, [item.key for item in going], self._clock().isoformat())
+                self._store.begin_attempts(
+                    self._run_id, [(item.key, item.worst_nanousd) for item in going], self._clock().isoformat()
+                )
                 if going
                 else []
             )
         except Exception as error:  # noqa: BLE001 - raised where the callers wait
+            self._stopped = True  # nothing is paid after the first failed write
             for item in (*going, *self._waiting):
                 if not item.future.done():
                     item.future.set_exception(error)

@@ -2,12 +2,15 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 
 from promptops.core.checks import Completion
 from promptops.core.digest import digest
-from promptops.core.errors import ExitCode, PromptopsError
+from promptops.core.errors import EvaluationError, ExitCode, PromptopsError
+from promptops.core.jsontext import canonical_json
 from promptops.core.suite import Case
 from promptops.evaluation.admission import Admission, SpendCap, Stop, Stopped, Window
 from promptops.evaluation.breaker import Breaker
@@ -16,6 +19,7 @@ from promptops.evaluation.retry import RetryPolicy
 from promptops.evaluation.scoring import Scored, score
 from promptops.evaluation.signals import stop_on_signals
 from promptops.models.base import Answer, Client, ModelRequest
+from promptops.models.replay import RecordingClient
 from promptops.project.store import RateLimit, Result, Run, RunHeader, RunState, Store, StoredAnswer
 
 DRAIN_S = 5.0
@@ -93,10 +97,24 @@ async def execute(
             state = "complete" if progress.errors == 0 else "incomplete"
         elif progress.stopped_by not in _EXIT:
             state = "incomplete"
+    except EvaluationError as error:
+        store.drop_buffers()
+        raise _with_kept(error, store, header) from error
     finally:
         await client.close()
-        store.finish_run(header.id, state, clock().isoformat(timespec="seconds"))
+        with suppress(EvaluationError) if sys.exception() else nullcontext():
+            store.finish_run(header.id, state, clock().isoformat(timespec="seconds"))
     return Executed(run=store.run(header.id), progress=execution.progress)
+
+
+def _with_kept(error: EvaluationError, store: Store, header: RunHeader) -> EvaluationError:
+    """What stopped the run, with how much of it is safe, and how to go on."""
+    stored, _ = store.count_results(header.id)
+    (problem,) = error.problems
+    return EvaluationError(
+        f"{problem.what}, {stored} of {header.planned} results kept", where=problem.where, why=problem.why,
+        hint=f"{problem.hint or 'put that right'}, then `promptops eval --resume {header.id}`",
+    )  # fmt: skip
 
 
 class _Execution:
@@ -116,6 +134,7 @@ class _Execution:
         self._prompt, self._suite = plan.evaluable.prompt, plan.evaluable.suite
         self._local = plan.model.provider == "local"
         self._schema = dict(self._prompt.output_schema.document) if self._prompt.output_schema else None
+        self._schema_bytes = len(canonical_json(self._schema)) if self._schema else 0
         self._fixed = digest([dict(plan.identity), dict(self._prompt.params), self._prompt.output_format, self._schema])
         self._asking: dict[str, asyncio.Future[StoredAnswer]] = {}
         self.progress = Progress(planned=header.planned, max_cost_nanousd=options.max_cost_nanousd)
@@ -134,7 +153,7 @@ class _Execution:
         draws = (
             (case, draw)
             for case in self._plan.cases()
-            for draw in range(self._plan.selection.repeat)
+            for draw in self._plan.selection.draws
             if (case.id, draw) not in done
         )
         workers = self._options.concurrency if self._client.paid else 1
@@ -185,10 +204,11 @@ class _Execution:
         self._record(case, draw, answer, scored)
 
     def _key(self, request: ModelRequest) -> str:
-        """The digest of everything that decides the answer, and which draw of it this is."""
+        """The digest of everything that decides the answer, which draw of it this is, and the run if it is to have its own."""
         local = [dict(request.inputs), [[item.id, item.text] for item in request.passages]] if self._local else None
         content = digest([self._fixed, [[message.role, message.content] for message in request.messages], local])
-        return f"{content}:{request.draw}"
+        own = "" if self._options.reuse else f":{self._run_id}"
+        return f"{content}:{request.draw}{own}"
 
     async def _answer(self, request: ModelRequest, key: str) -> StoredAnswer:
         """From the store, from whoever is asking the same just now, or from the model."""
@@ -198,9 +218,12 @@ class _Execution:
                 stored = await asyncio.shield(self._asking[key])
             if stored is not None:
                 self.progress.reused += 1
+                if stored.outcome == "ok" and isinstance(self._client, RecordingClient):
+                    self._client.keep(request, _as_answer(stored))
                 return stored
-        if not self._client.paid:
-            return self._keep(await self._client.answer(request), key)
+        if not (self._client.paid and self._options.reuse):
+            ask = self._ask(request, key) if self._client.paid else self._client.answer(request)
+            return self._keep(await ask, key)
         future = self._asking[key] = asyncio.get_running_loop().create_future()
         try:
             stored = self._keep(await self._ask(request, key), key)
@@ -226,7 +249,7 @@ class _Execution:
 
     def _worst_case(self, request: ModelRequest) -> tuple[int, int]:
         """(tokens, nano-dollars) the call can use at the most: no token is shorter than a byte."""
-        input_tokens = sum(len(message.content.encode()) + 16 for message in request.messages)
+        input_tokens = self._schema_bytes + sum(len(message.content.encode()) + 16 for message in request.messages)
         output_tokens = int(request.params.get("max_output_tokens", 4096))
         worst = self._plan.model.price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens)
         return input_tokens // 3 + output_tokens, worst
@@ -264,6 +287,12 @@ class _Execution:
             admission.rate_limited,
         )
         self._on_progress(progress)
+
+
+def _as_answer(stored: StoredAnswer) -> Answer:
+    return Answer(outcome="ok", text=stored.text, detail=stored.detail, model=stored.model, input_tokens=stored.input_tokens,
+                  output_tokens=stored.output_tokens, cost_nanousd=stored.cost_nanousd, usage_trusted=stored.usage_trusted,
+                  latency_s=stored.latency_s)  # fmt: skip
 
 
 async def _finish(tasks: Sequence["asyncio.Future[None]"]) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from promptops.core.errors import DataError
 from promptops.evaluation.execute import Executed, Options, Progress, execute
 from promptops.evaluation.plan import Clock, Plan
 from promptops.models.base import Client
+from promptops.models.replay import ReplayClient
 from promptops.project.lock import run_lock
 from promptops.project.store import Run, Store
 
@@ -24,7 +26,8 @@ def start_run(
 ) -> Executed:
     """Evaluate a plan under a new run id. Raises what `execute` raises, and DataError for a cap that cannot be kept."""
     _check_cap(plan, client, options)
-    header = plan.header(clock())
+    options = replace(options, reuse=options.reuse and not isinstance(client, ReplayClient))
+    header = replace(plan.header(clock()), reuse=options.reuse)
     with run_lock(root, header.id):
         store.begin_run(header)
         return asyncio.run(execute(plan, client, store, header, clock=clock, options=options, on_progress=on_progress))
@@ -36,11 +39,13 @@ def continue_run(
 ) -> Executed:  # fmt: skip
     """Ask what a run still lacks; with `forget_unanswered`, also what ended without an answer.
 
-    A finished run is left as it is. Raises EvaluationError when another process has the run.
+    A run that has all its results is left as it is. Raises EvaluationError when another process has the run.
     """
     _check_cap(plan, client, options)
+    options = replace(options, reuse=options.reuse and run.header.reuse)
     with run_lock(root, run.id):
-        if run.state in ("complete", "incomplete") and not forget_unanswered:
+        stored, _ = store.count_results(run.id)
+        if run.state in ("complete", "incomplete") and stored >= run.header.planned and not forget_unanswered:
             return Executed(run=run, progress=Progress(planned=run.header.planned))
         store.reopen_run(run.id, forget_unanswered=forget_unanswered)
         return asyncio.run(

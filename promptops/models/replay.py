@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from promptops.core.digest import digest
+from promptops.core.errors import EvaluationError
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.models.base import Answer, Client, ModelRequest
 from promptops.models.wire import request_body
@@ -17,10 +18,14 @@ def recording_name(request: ModelRequest, model: str) -> str:
 
 
 class RecordingClient:
-    """Asks another client and keeps each answer in a folder; a recording is whole or not there."""
+    """Asks another client and keeps each answer in a folder; a recording is whole or not there.
+
+    Raises EvaluationError when the folder cannot be written: when it is made, so before anything is paid, or later.
+    """
 
     def __init__(self, inner: Client, folder: Path, model: str) -> None:
         self._inner, self._folder, self._model = inner, folder, model
+        self._write("", b"")
 
     @property
     def paid(self) -> bool:
@@ -28,19 +33,32 @@ class RecordingClient:
 
     async def answer(self, request: ModelRequest) -> Answer:
         answer = await self._inner.answer(request)
-        if answer.outcome == "ok":
-            self._keep(recording_name(request, self._model), canonical_json(asdict(answer)))
+        self.keep(request, answer)
         return answer
+
+    def keep(self, request: ModelRequest, answer: Answer) -> None:
+        """Record an answer, whoever asked for it; what is no answer is not recorded."""
+        if answer.outcome == "ok":
+            self._write(recording_name(request, self._model), canonical_json(asdict(answer)))
 
     async def close(self) -> None:
         await self._inner.close()
 
-    def _keep(self, name: str, content: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".recording-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).replace(self._folder / name)
+    def _write(self, name: str, content: bytes) -> None:
+        """Put a file into the folder, whole or not at all; without a name, only try."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".recording-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                if name:
+                    Path(temporary).replace(self._folder / name)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except OSError as error:
+            raise EvaluationError("recordings cannot be written", where=str(self._folder), why=error.strerror or "",
+                                  hint="choose another folder for --record") from error  # fmt: skip
 
 
 class StoredOnlyClient:

@@ -13,20 +13,27 @@ from promptops.project.config import STORE_FOLDER
 
 @contextmanager
 def run_lock(root: Path, run_id: str) -> Iterator[None]:
-    """Hold a run while the context is open. Raises EvaluationError at once when another process holds it."""
+    """Hold a run while the context is open. Raises EvaluationError at once when another process holds it, or when none can."""
     folder = root / STORE_FOLDER / "locks"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{run_id}.lock"
     owner = folder / f"{run_id}.pid"
-    lock = FileLock(path, timeout=0)
+    lock = _acquire(folder, run_id, owner)
     try:
-        lock.acquire()
-    except Timeout:
-        pid = owner.read_text("utf-8") if owner.exists() else "?"
-        raise EvaluationError(f"run {run_id} is in use by pid {pid}", hint="wait for it, or stop it") from None
-    try:
-        owner.write_text(str(os.getpid()), "utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquire(folder: Path, run_id: str, owner: Path) -> FileLock:
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = FileLock(folder / f"{run_id}.lock", timeout=0)
+        lock.acquire()
+        owner.write_text(str(os.getpid()), "utf-8")
+    except Timeout:
+        pid = owner.read_text("utf-8") if owner.exists() else "?"
+        raise EvaluationError(f"run {run_id} is in use by pid {pid}", hint="wait for it, or stop it") from None
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
+        why = getattr(error, "strerror", None) or str(error)
+        raise EvaluationError("the run cannot be locked", where=f"{STORE_FOLDER}/locks/", why=why) from error
+    return lock
