@@ -14,6 +14,7 @@ from promptops.core.checks.base import (
     brief,
     expected_at,
     part_of,
+    spelled,
     text_part,
 )
 from promptops.core.jsontext import Json
@@ -64,7 +65,7 @@ class Equals(Check):
         except KeyError:
             return None
         try:
-            got = completion.value if not self.path and completion.format == "json" else part_of(completion, self.path)
+            got = part_of(completion, self.path, whole_value=completion.format == "json")
         except NoPart as missing:
             return Score(check=self.name, passed=False, reason=str(missing))
         passed = self._same(got, wanted)
@@ -90,13 +91,23 @@ class Equals(Check):
             return False
         if not self.unordered:
             return all(self._same(*pair) for pair in zip(got, wanted, strict=True))
-        left = list(wanted)
-        for item in got:
-            match = next((other for other in left if self._same(item, other)), None)
-            if match is None and None not in left:
-                return False
-            left.remove(match)
-        return True
+        return _pairs_up([[index for index, other in enumerate(wanted) if self._same(item, other)] for item in got])
+
+
+def _pairs_up(options: Sequence[Sequence[int]]) -> bool:
+    """Whether each row can have a column of its own from its options (augmenting paths, Kuhn 1955)."""
+    owner: dict[int, int] = {}
+
+    def place(row: int, tried: set[int]) -> bool:
+        for column in options[row]:
+            if column not in tried:
+                tried.add(column)
+                if column not in owner or place(owner[column], tried):
+                    owner[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(options)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,17 +172,16 @@ class Keywords(Check):
 
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         try:
-            facts = list(self.values) if not self.expected else expected_at(case, self.expected)
+            facts = _facts(expected_at(case, self.expected) if self.expected else self.values)
             text = fold(text_part(completion, self.path))
         except KeyError:
             return None
         except NoPart as missing:
             return Score(check=self.name, passed=False, reason=str(missing), value=0.0)
-        if not isinstance(facts, list) or not facts:
+        if not facts:
             return None
-        spellings = [[fact] if isinstance(fact, str) else list(fact) for fact in facts]
-        absent = [accepted[0] for accepted in spellings if not any(fold(word) in text for word in accepted)]
-        share = 1 - len(absent) / len(spellings)
+        absent = [accepted[0] for accepted in facts if not any(fold(word) in text for word in accepted)]
+        share = (len(facts) - len(absent)) / len(facts)
         reason = f"missing: {brief(', '.join(absent))}" if absent else "all facts found"
         return Score(check=self.name, passed=share >= self.min_share, reason=reason, value=share)
 
@@ -215,15 +225,15 @@ class Similarity(Check):
 
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         try:
-            wanted = expected_at(case, self.expected)
+            wanted = spelled(expected_at(case, self.expected))
             text = text_part(completion, self.path)
         except KeyError:
             return None
         except NoPart as missing:
             return Score(check=self.name, passed=False, reason=str(missing), value=0.0)
-        if max(len(text), len(str(wanted))) > _MAX_SIMILARITY_CHARS:
+        if max(len(text), len(wanted)) > _MAX_SIMILARITY_CHARS:
             return Unscored(check=self.name, reason=f"text longer than {_MAX_SIMILARITY_CHARS} characters")
-        value = similarity(fold(text), fold(str(wanted)), metric=self.metric)
+        value = similarity(fold(text), fold(wanted), metric=self.metric)
         return Score(
             check=self.name, passed=value >= self.min, reason=f"{value:.2f} (needs {self.min:.2f})", value=value
         )
@@ -243,8 +253,20 @@ def similarity(text: str, other: str, *, metric: str) -> float:
 
 def _strings(values: Sequence[str], case: CaseFacts, pointer: str) -> list[str]:
     """Literal values, or the expected list. Raises KeyError when the case states none."""
-    found = list(values) if not pointer else expected_at(case, pointer)
-    strings = [found] if isinstance(found, str) else found
+    found = expected_at(case, pointer) if pointer else values
+    strings = [spelled(item) for item in (found if isinstance(found, list | tuple) else [found]) if not _blank(item)]
     if not strings:
         raise KeyError(pointer)
-    return [str(item) for item in strings]
+    return strings
+
+
+def _facts(found: Json) -> list[list[str]]:
+    """The accepted spellings of each fact; blank ones, which occur in every text, are left out."""
+    facts = found if isinstance(found, list | tuple) else [found]
+    spellings = [fact if isinstance(fact, list | tuple) else [fact] for fact in facts]
+    stated = [[spelled(word) for word in accepted if not _blank(word)] for accepted in spellings]
+    return [accepted for accepted in stated if accepted]
+
+
+def _blank(value: Json) -> bool:
+    return value is None or (isinstance(value, str) and not fold(value))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
-from promptops.core.jsontext import Json, JsonError, at_pointer, parse_json
+from promptops.core.jsontext import Json, JsonError, at_pointer, canonical_json, parse_json
 from promptops.core.knowledge import Passage
 
 OutputFormat = Literal["text", "json", "markdown"]
@@ -85,9 +85,9 @@ class NoPart(Exception):  # noqa: N818 - control flow inside this package, never
 _BLANKS = re.compile(r"\s+")
 
 
-def part_of(completion: Completion, path: str) -> Json:
-    """The whole text for path '', else the part of the JSON answer. Raises NoPart with the reason."""
-    if not path:
+def part_of(completion: Completion, path: str, *, whole_value: bool = False) -> Json:
+    """The part of the JSON answer at `path`; for path '' the whole text, or its value. Raises NoPart with the reason."""
+    if not path and not whole_value:
         return completion.text
     if completion.json_error:
         raise NoPart(completion.json_error)
@@ -108,6 +108,13 @@ def text_part(completion: Completion, path: str) -> str:
 def expected_at(case: CaseFacts, pointer: str) -> Json:
     """The expected value at a JSON pointer. Raises KeyError when the case does not state it."""
     return at_pointer(case.expected, pointer)
+
+
+def spelled(value: Json) -> str:
+    """An expected value as text: strings as they are, the rest as JSON. Raises KeyError for null, which states nothing."""
+    if value is None:
+        raise KeyError
+    return value if isinstance(value, str) else canonical_json(value).decode()
 
 
 def brief(value: Json, limit: int = 60) -> str:

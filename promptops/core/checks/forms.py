@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from math import isfinite
 from typing import Any, ClassVar, Literal
 
 from promptops.core.checks.base import (
@@ -17,6 +18,7 @@ from promptops.core.checks.base import (
     brief,
     expected_at,
     part_of,
+    spelled,
     text_part,
 )
 from promptops.core.text import estimate_tokens, sentences, words
@@ -52,10 +54,22 @@ class Length(Check):
         return Score(check=self.name, passed=passed, reason=f"{count} {self.unit} (allowed {limit})")
 
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?", re.ASCII)
 _AMOUNT = r"[-+]?\d{1,3}(?:[.,'  ]?\d{3})*(?:[.,]\d{1,3})?"
 _SIGN = "[$€£¥₹₩₽₺₫฿]|R\\$|CHF|kr"
-_CURRENCY = re.compile(rf"(?:(?:[A-Z]{{3}}|{_SIGN})\s?{_AMOUNT}|{_AMOUNT}\s?(?:[A-Z]{{3}}|{_SIGN}|円))")
+_ISO_4217 = (
+    "AED|AFN|ALL|AMD|ANG|AOA|ARS|AUD|AWG|AZN|BAM|BBD|BDT|BGN|BHD|BIF|BMD|BND|BOB|BRL|BSD|BTN|BWP|BYN|BZD|CAD|CDF|"
+    "CHF|CLF|CLP|CNY|COP|CRC|CUP|CVE|CZK|DJF|DKK|DOP|DZD|EGP|ERN|ETB|EUR|FJD|FKP|GBP|GEL|GHS|GIP|GMD|GNF|GTQ|GYD|"
+    "HKD|HNL|HTG|HUF|IDR|ILS|INR|IQD|IRR|ISK|JMD|JOD|JPY|KES|KGS|KHR|KMF|KPW|KRW|KWD|KYD|KZT|LAK|LBP|LKR|LRD|LSL|"
+    "LYD|MAD|MDL|MGA|MKD|MMK|MNT|MOP|MRU|MUR|MVR|MWK|MXN|MYR|MZN|NAD|NGN|NIO|NOK|NPR|NZD|OMR|PAB|PEN|PGK|PHP|PKR|"
+    "PLN|PYG|QAR|RON|RSD|RUB|RWF|SAR|SBD|SCR|SDG|SEK|SGD|SHP|SLE|SOS|SRD|SSP|STN|SVC|SYP|SZL|THB|TJS|TMT|TND|TOP|"
+    "TRY|TTD|TWD|TZS|UAH|UGX|USD|UYU|UZS|VED|VES|VND|VUV|WST|XAF|XCD|XOF|XPF|YER|ZAR|ZMW|ZWG"
+)
+_CURRENCY = re.compile(
+    rf"(?:[-+]?(?:{_ISO_4217}|{_SIGN})[ \xa0\u202f]?{_AMOUNT}|{_AMOUNT}[ \xa0\u202f]?(?:{_ISO_4217}|{_SIGN}|円))",
+    re.ASCII,
+)
+_MARKDOWN_LINE_END = re.compile(r"\r\n?|\n")
 _SAFE_LINK = re.compile(r"(?:https?://|mailto:|#|/)", re.IGNORECASE)
 _MARKUP = frozenset(("heading_open", "bullet_list_open", "ordered_list_open", "fence", "code_block", "blockquote_open",
                      "table_open", "hr", "strong_open", "em_open", "link_open", "image", "code_inline", "html_block",
@@ -86,7 +100,7 @@ class Format(Check):
             return Score(check=self.name, passed=False, reason=str(missing))
         if part is None and self.allow_null:
             return Score(check=self.name, passed=True, reason="null is allowed")
-        if self.format == "number" and isinstance(part, int | float) and not isinstance(part, bool):
+        if self.format == "number" and isinstance(part, int | float) and not isinstance(part, bool) and isfinite(part):
             return Score(check=self.name, passed=True, reason="a number")
         if not isinstance(part, str):
             return Score(check=self.name, passed=False, reason=f"{brief(part)} is not a {self.format}")
@@ -123,15 +137,21 @@ def _flat(tokens: list[Any]) -> list[Any]:
     return [leaf for token in tokens for leaf in (token, *(_flat(token.children or [])))]
 
 
+def _any_link(url: str) -> bool:  # noqa: ARG001 - the name is that of the method it stands in for
+    return True
+
+
 @lru_cache(maxsize=1)
 def _markdown_parser() -> Any:
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    parser.validateLink = _any_link  # type: ignore[method-assign] # a link it refuses would pass here as plain text
+    return parser
 
 
 def _markdown_fault(text: str) -> str:
-    lines = text.splitlines()
+    lines = _MARKDOWN_LINE_END.split(text)
     for token in _flat(_markdown_parser().parse(text)):
         if token.type in ("html_block", "html_inline"):
             return f"HTML: {brief(token.content)}"
@@ -140,9 +160,15 @@ def _markdown_fault(text: str) -> str:
         )
         if target and not _SAFE_LINK.match(target):
             return f"link to {brief(target)}"
-        if token.type == "fence" and lines[token.map[1] - 1].strip(" >")[:3] not in ("```", "~~~"):
+        if token.type == "fence" and not _is_closed(token, lines):
             return "a code fence is not closed"
     return ""
+
+
+def _is_closed(fence: Any, lines: list[str]) -> bool:
+    first, end = fence.map
+    last = lines[end - 1].strip(" \t>")
+    return end - first > 1 and last.startswith(fence.markup) and not last.strip(fence.markup[0])
 
 
 def _plain_fault(text: str) -> str:
@@ -153,7 +179,7 @@ def _plain_fault(text: str) -> str:
 _CONFIDENT = 0.6
 _KANA = re.compile(r"[\u3041-\u30ff]")
 _HAN = re.compile(r"[\u3400-\u9fff]")
-_NOT_PROSE = re.compile(r"https?://\S+|\S+@\S+|[\w-]*\d[\w-]*|[A-Z]{2,}[-_]\w+")
+_NOT_PROSE = re.compile(r"https?://[!-~]+|[!-~]+@[!-~]+|[\w-]*\d[\w-]*|[A-Z]{2,}[-_]\w+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +221,7 @@ class Language(Check):
         if self.is_:
             return self.is_
         if self.expected:
-            return str(expected_at(case, self.expected))
+            return spelled(expected_at(case, self.expected))
         return detect_language(str(case.inputs[self.same_as]))
 
 

@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from promptops.core.checks.base import (
@@ -45,10 +45,13 @@ class Citations(Check):
         except NoPart as missing:
             return Score(check=self.name, passed=False, reason=str(missing))
         try:
-            wanted = [str(item) for item in expected_at(case, self.expected)] if self.expected else []
+            wanted = expected_at(case, self.expected) if self.expected else []
         except KeyError:
             wanted = []
-        fault = self._fault(cited, wanted, {passage.id: passage.text for passage in case.passages})
+        wanted = wanted if isinstance(wanted, list) else [] if wanted is None else [wanted]
+        fault = self._fault(
+            cited, [str(item) for item in wanted], {passage.id: passage.text for passage in case.passages}
+        )
         return Score(check=self.name, passed=not fault, reason=fault or f"{len(cited)} citations hold")
 
     def _cited(self, completion: Completion) -> list[tuple[str, str]]:
@@ -73,7 +76,9 @@ class Citations(Check):
 
 def _citation(item: Json) -> tuple[str, str]:
     if isinstance(item, dict):
-        return str(item.get("id", "")), str(item.get("quote", ""))
+        if not isinstance(item.get("quote", ""), str):
+            raise NoPart("a quote is not text")
+        return str(item.get("id", "")), item.get("quote", "")
     return str(item), ""
 
 
@@ -133,6 +138,12 @@ class Cost(Check):
         return Score(check=self.name, passed=passed, reason=reason)
 
 
+def _holds(answer: Any) -> bool:
+    """Whether a user's Score keeps the promises of its type."""
+    graded = isinstance(answer.value, int | float) and 0 <= answer.value <= 1
+    return isinstance(answer.passed, bool) and isinstance(answer.reason, str) and (answer.value is None or graded)
+
+
 PythonCheck = Callable[..., object]
 
 
@@ -162,6 +173,8 @@ class Python(Check):
             if not 0 <= answer <= 1:
                 return Unscored(check=self.name, reason=f"{self.entry_point} answered {answer!r}, not a value in 0..1")
             return Score(check=self.name, passed=answer >= 0.5, reason=f"{answer:.2f}", value=float(answer))
-        if answer is None or isinstance(answer, Score | Unscored):
-            return answer
+        if answer is None:
+            return None
+        if isinstance(answer, Unscored) or (isinstance(answer, Score) and _holds(answer)):
+            return replace(answer, check=self.name)
         return Unscored(check=self.name, reason=f"{self.entry_point} answered {type(answer).__name__}")
