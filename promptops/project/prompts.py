@@ -21,7 +21,8 @@ CANDIDATES = "candidates"
 _FENCE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _SUSPECT = re.compile(r"\$\{|\benv\(|https?://", re.IGNORECASE)
 _HIDDEN = re.compile(
-    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
 )
 
 
@@ -82,17 +83,17 @@ class _Builder:
         output_schema = self._schema(("output", "schema")) if "schema" in output else None
         if output.get("format", "text") != "json" and output_schema:
             self._problem(("output", "schema"), "a schema needs `format: json`", "set output.format to json")
-        self._lint_text()
+        self._lint_text(self.body, self.where, self.body_line)
         messages = self._messages()
         if input_schema and not self.problems:
             self._check_names(input_schema, messages)
         prompt_fields: dict[str, Any] = {
             "knowledge": self._knowledge() if "knowledge" in fields else None,
-            "examples": self._examples() if "examples" in fields else (),
+            "examples": self._examples(input_schema) if "examples" in fields else (),
             "rules": self._rules(),
         }
         if self.problems or input_schema is None:
-            raise DataError(problems=sorted(self.problems, key=_place))
+            raise DataError(problems=sorted(self.problems, key=place_of))
         return Prompt(
             name=self.name, messages=messages, description=fields.get("description", ""),
             owners=tuple(fields.get("owners", ())), model=fields.get("model", ""), params=fields.get("params", {}),
@@ -111,31 +112,28 @@ class _Builder:
             self.problems += error.problems
             return None
 
-    def _lint_text(self) -> None:
-        for number, line in enumerate(self.body.splitlines(), self.body_line):
-            at = f"{self.where}:{number}"
-            suspect = _SUSPECT.search(line)
-            if suspect:
-                self.problems.append(Problem(what=f"{suspect.group()!r} in a prompt", where=at, why="endpoints and variables live in config",
+    def _lint_text(self, text: str, where: str, first_line: int) -> None:
+        for number, line in enumerate(text.split("\n"), first_line):
+            at = f"{where}:{number}"
+            for suspect in dict.fromkeys(_SUSPECT.findall(line)):
+                self.problems.append(Problem(what=f"{suspect!r} in a prompt", where=at, why="endpoints and variables live in config",
                                              hint="pass it as an input"))  # fmt: skip
             if contains_secret(line):
                 self.problems.append(
                     Problem(what="a secret in a prompt", where=at, hint="remove it, and revoke the key")
                 )
-            hidden = _HIDDEN.search(line)
-            if hidden:
-                self.problems.append(
-                    Problem(what=f"hidden character U+{ord(hidden.group()):04X}", where=at, hint="remove it")
-                )
+            for hidden in dict.fromkeys(_HIDDEN.findall(line)):
+                self.problems.append(Problem(what=f"hidden character U+{ord(hidden):04X}", where=at, hint="remove it"))
 
     def _messages(self) -> tuple[MessageTemplate, ...]:
         partials: dict[str, str] = {}
         for index, name in enumerate(self.fields.get("partials", ())):
+            path, partials[name] = f"{FOLDER}/{name}", ""
             try:
-                partials[name] = read_text(
-                    self.tree, f"{FOLDER}/{name}", wanted_by=f"{self.where}:{self.header.line(('partials', index))}"
-                )
-                compile_template(partials[name], f"{FOLDER}/{name}")
+                text = read_text(self.tree, path, wanted_by=f"{self.where}:{self.header.line(('partials', index))}")
+                self._lint_text(text, path, 1)
+                compile_template(text, path)
+                partials[name] = text
             except DataError as error:
                 self.problems += error.problems
         messages: list[MessageTemplate] = []
@@ -146,6 +144,10 @@ class _Builder:
             return ()
         for role, source, line in parts:
             try:
+                # Partials stand on their own, so a message without them has the same faults, at their own lines.
+                compile_template(
+                    inline_partials(source, dict.fromkeys(partials, ""), self.where, line), self.where, line
+                )
                 text = inline_partials(source, partials, self.where, line)
                 messages.append(MessageTemplate(role=role, template=compile_template(text, self.where, line)))
             except DataError as error:
@@ -156,8 +158,10 @@ class _Builder:
         declared = set(schema.document.get("properties", {}))
         if "knowledge" in self.fields:
             knowledge = self.fields["knowledge"]
-            for path, name in ((("knowledge", "query"), knowledge["query"]), (("knowledge", "into"), knowledge["into"]),
-                               (("knowledge", "scope"), knowledge.get("scope", {}).get("input", knowledge["query"]))):  # fmt: skip
+            named = [(("knowledge", "query"), knowledge["query"]), (("knowledge", "into"), knowledge["into"])]
+            if "scope" in knowledge:
+                named.append((("knowledge", "scope"), knowledge["scope"]["input"]))
+            for path, name in named:
                 if name not in declared:
                     self._problem(path, f"{name!r} is not an input", did_you_mean(name, declared))
         for index, name in enumerate(self.fields["input"].get("untrusted", ())):
@@ -185,7 +189,7 @@ class _Builder:
             self._problem(("input", "schema"), f"input {name!r} is never used", "use it, or remove it from the schema")
 
     def _where_used(self, name: str) -> str:
-        for number, line in enumerate(self.body.splitlines(), self.body_line):
+        for number, line in enumerate(self.body.split("\n"), self.body_line):
             if re.search(rf"\{{[{{%].*\b{re.escape(name)}\b", line):
                 return f"{self.where}:{number}"
         return self.where
@@ -195,7 +199,11 @@ class _Builder:
         folder = f"{self.folder}/{spec['path']}"
         passages: list[Passage] = []
         for path in folder_files(self.tree, folder, ".md"):
-            found, problems = split_passages(read_text(self.tree, path), path)
+            try:
+                found, problems = split_passages(read_text(self.tree, path), path)
+            except DataError as error:
+                self.problems += error.problems
+                continue
             self.problems += problems
             passages += [
                 Passage(id=item.id, title=item.title, text=item.text, source=path.removeprefix(folder + "/"))
@@ -224,7 +232,7 @@ class _Builder:
         return Knowledge(passages=tuple(passages), query=spec["query"], into=spec["into"], top=spec.get("top", 4),
                          scope_input=scope.get("input", ""), scope_files=scope.get("files", {}))  # fmt: skip
 
-    def _examples(self) -> tuple[Example, ...]:
+    def _examples(self, schema: JsonSchema | None) -> tuple[Example, ...]:
         path = f"{self.folder}/{self.fields['examples']}"
         examples: list[Example] = []
         try:
@@ -232,7 +240,7 @@ class _Builder:
         except DataError as error:
             self.problems += error.problems
             return ()
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if not line.strip():
                 continue
             try:
@@ -245,6 +253,9 @@ class _Builder:
                     Problem(what="an example must be {inputs: {...}, output: ...}", where=f"{path}:{number}")
                 )
                 continue
+            if schema and not schema.accepts(row["inputs"]):
+                self.problems += [Problem(what=f"example inputs{item.pointer}: {item.message}", where=f"{path}:{number}")
+                                  for item in schema.violations(row["inputs"])]  # fmt: skip
             examples.append(Example(inputs=row["inputs"], output=row["output"]))
         return tuple(examples)
 
@@ -310,6 +321,7 @@ def load_schema(tree: Tree, path: str, *, wanted_by: str = "") -> JsonSchema:
     return compile_schema(document)
 
 
-def _place(problem: Problem) -> tuple[str, int]:
+def place_of(problem: Problem) -> tuple[str, int]:
+    """File and line of a problem, to sort by."""
     path, _, line = problem.where.partition(":")
     return path, int(line) if line.isdecimal() else 0
