@@ -35,6 +35,8 @@ def parse_json(raw: str | bytes) -> Json:
     except orjson.JSONDecodeError as error:
         raise JsonError(_reason(error)) from None
     keys = _count_keys(value, 1)
+    if keys is not None and data.count(b":") == keys:  # one colon for each key that was kept: none was there twice
+        return value
     if keys is None or data.count(b'":') != keys or _SPACED_COLON.search(data):
         return _parse_slowly(data)
     return value
@@ -49,14 +51,8 @@ def canonical_json(value: Json) -> bytes:
     import orjson
 
     options = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-
-    def refuse(item: object) -> Json:
-        if isinstance(item, Mapping):
-            return dict(item)
-        raise TypeError(f"{type(item).__name__} is not a JSON value")
-
     try:
-        return orjson.dumps(value, default=refuse, option=options)
+        return orjson.dumps(value, default=_plain, option=options)
     except (orjson.JSONEncodeError, TypeError) as error:
         raise JsonError(str(error)) from error
 
@@ -72,6 +68,12 @@ def at_pointer(value: Json, pointer: str) -> Json:
         else:
             raise KeyError(pointer)
     return value
+
+
+def _plain(item: object) -> Json:
+    if isinstance(item, Mapping):
+        return dict(item)
+    raise TypeError(f"{type(item).__name__} is not a JSON value")
 
 
 def _reason(error: json.JSONDecodeError) -> str:
