@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from promptops.core.checks import CHECKS, Check, JsonSchemaCheck, Python
+from promptops.core.checks import CHECKS, Check, Cost, JsonSchemaCheck, Python
 from promptops.core.errors import DataError, Problem, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.money import parse_usd
@@ -13,7 +13,7 @@ from promptops.core.schema import JsonSchema, pattern_schema
 from promptops.core.suite import CATEGORY, GatePolicy, Suite
 from promptops.project.formats import format_problems
 from promptops.project.prompts import FOLDER as PROMPTS
-from promptops.project.prompts import load_schema
+from promptops.project.prompts import load_schema, place_of
 from promptops.project.tree import Tree, read_text
 from promptops.project.yamltext import Document, parse_yaml
 
@@ -49,18 +49,16 @@ class _Builder:
                 ("prompt",), f"prompt {value['prompt']!r} differs from the file {self.name!r}", "make them equal"
             )
         self._read_schemas(categories)
-        common = self._checks(("checks",), value["checks"])
+        common = self._checks(("checks",), value["checks"], ())
         by_category = {
-            category: (*common, *self._checks(("categories", category, "checks"), entry["checks"]))
+            category: (*common, *self._checks(("categories", category, "checks"), entry["checks"], common))
             for category, entry in categories.items()
             if "checks" in entry
         }
         slices = tuple(value.get("slices", ()))
         gate = self._gate(categories, slices)
         if self.problems:
-            raise DataError(
-                problems=sorted(self.problems, key=lambda problem: int(problem.where.rpartition(":")[2] or 0))
-            )
+            raise DataError(problems=sorted(self.problems, key=place_of))
         return Suite(
             name=self.name, prompt=value["prompt"], cases_path=f"{FOLDER}/{value['cases']}", checks=common,
             by_category=by_category, categories=tuple(categories), slices=slices, rubric=value.get("rubric", ""),
@@ -92,13 +90,21 @@ class _Builder:
                                           where=problem.where or f"{self.where}:{self.document.line(path)}")
                                   for problem in error.problems]  # fmt: skip
 
-    def _checks(self, path: tuple[str, ...], specs: list[dict[str, Any]]) -> tuple[Check, ...]:
+    def _checks(
+        self, path: tuple[str, ...], specs: list[dict[str, Any]], others: tuple[Check, ...]
+    ) -> tuple[Check, ...]:
+        """Checks under names of their own, also among `others`; a name that was given stays, a made one gets a number."""
         checks: list[Check] = []
-        names: set[str] = set()
+        names = {check.name for check in others}
         for index, spec in enumerate(specs):
             options = {key: item for key, item in spec.items() if key not in ("check", "name")}
-            base = spec.get("name") or spec["check"] + options.get("path", "")
-            name = base if base not in names else f"{base}-{index + 1}"
+            name = spec.get("name", "")
+            if name in names:
+                self._problem((*path, index, "name"), f"two checks are called {name!r}", "rename one")
+            base = name = name or spec["check"] + options.get("path", "")
+            number = 2
+            while name in names:
+                name, number = f"{base}-{number}", number + 1
             names.add(name)
             check = self._check((*path, index), spec["check"], name, options)
             if check is not None:
@@ -111,7 +117,7 @@ class _Builder:
         if kind == "python":
             return self._python(path, name, options)
         if kind == "cost":
-            options = {"max_nanousd": parse_usd(options["max_usd"])}
+            return self._cost(path, name, options["max_usd"])
         if kind == "regex":
             try:
                 pattern_schema(options["pattern"])
@@ -139,6 +145,13 @@ class _Builder:
         make: Any = CHECKS[kind]
         check: Check = make(name=name, **options)
         return check
+
+    def _cost(self, path: tuple[str | int, ...], name: str, max_usd: str) -> Check | None:
+        try:
+            return Cost(name=name, max_nanousd=parse_usd(max_usd))
+        except ValueError as error:
+            self._problem((*path, "max_usd"), f"cost.max_usd {error}")
+            return None
 
     def _json_schema(self, path: tuple[str | int, ...], name: str) -> Check | None:
         if self.prompt.output_schema is None and not self.schemas:
