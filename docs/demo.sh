@@ -14,32 +14,36 @@ say "2. Four prompts, their golden cases, and the simplest model each of them ha
 for prompt in support-triage warranty-answer contract-terms support-summary; do
   run promptops eval "$prompt" --model local
 done
-baseline=$(run_id support-summary)
 
-say "3. A change to support-summary: skip greetings and other short lines"
-run promptops eval support-summary --candidate skip-small-talk --model local
-candidate=$(run_id support-summary)
-
-say "4. Is it better? The total says yes. The categories say what it costs"
+say "3. A change to support-summary: skip greetings and other short lines. Is it better?"
+echo "The released prompt is recorded with five draws a case, then the change is judged against it."
+if git rev-parse --verify --quiet HEAD >/dev/null; then
+  run promptops baseline record support-summary --at HEAD --model local
+  judge=(promptops eval support-summary --candidate skip-small-talk --model local --against HEAD)
+else
+  baseline=$(run_id support-summary)
+  run promptops eval support-summary --candidate skip-small-talk --model local
+  judge=(promptops compare "$baseline" "$(run_id support-summary)")
+fi
 code=0
-run promptops compare "$baseline" "$candidate" || code=$?
+run "${judge[@]}" || code=$?
 if [ "$code" -ne 1 ]; then
-  echo "demo: expected the comparison to be blocked (exit 1), but it exited $code" >&2
+  echo "demo: expected the change to be blocked (exit 1), but it exited $code" >&2
   exit 70
 fi
+candidate=$(run_id support-summary)
 
-say "5. What happened"
-broken=$(promptops compare "$baseline" "$candidate" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["rows"][0]["broken"][0])') || true
-run promptops view "$candidate" --case "$broken"
+say "4. What happened"
+run promptops explain "$candidate" lang=ja --limit 1
 
 cat <<END
 
-The comparison exited with 1, so a pull request with this change would be blocked: Japanese has no blanks
+The gate exited with 1, so a pull request with this change would be blocked: Japanese has no blanks
 between words, so every Japanese sentence is a "line of fewer than five words", and all of them were dropped.
 
 The results are in .promptops/store.sqlite3. Try next:
   promptops view $candidate                         every case that did not pass
-  promptops runs export $baseline -o baseline.jsonl    a run as a file, for CI and colleagues
+  promptops runs export $candidate -o run.jsonl    a run as a file, for CI and colleagues
   export OPENAI_API_KEY=...                         then ask a real model (see [tool.promptops.models] in pyproject.toml):
   promptops eval support-triage --model small --dry-run
   promptops eval support-triage --model small

@@ -50,16 +50,19 @@ def _case(case: BrokenCase) -> list[RenderableType]:
 def _marked(text: str, other: str, style: str) -> Text:
     """The words of one answer, those that the other lacks in colour and brackets (brackets show without colours too).
 
-    In scripts without blanks every character is compared.
+    In scripts without blanks characters are compared, and what agrees by chance (under 4 in a row) counts as different.
     """
-    joint = "" if has_unspaced_script(text + other) else " "
+    joint, least = ("", 4) if has_unspaced_script(text + other) else (" ", 1)
     mine, theirs = ([*escape(item)] if not joint else escape(item).split() for item in (text, other))
-    marked = Text()
+    parts: list[tuple[bool, str]] = []
     for tag, start, end, _, _ in SequenceMatcher(None, mine, theirs, autojunk=False).get_opcodes():
-        words = joint.join(mine[start:end])
-        if words:
-            marked.append((words if tag == "equal" else f"[{words}]") + joint, style="" if tag == "equal" else style)
-    return marked
+        words, same = joint.join(mine[start:end]), tag == "equal" and end - start >= least
+        if words and parts and parts[-1][0] == same:
+            parts[-1] = (same, parts[-1][1] + joint + words)
+        elif words:
+            parts.append((same, words))
+    marked = [(words, "") if same else (f"[{words}]", style) for same, words in parts]
+    return Text(joint).join(Text(words, style=colour) for words, colour in marked)
 
 
 def explanation_json(found: Explanation) -> dict[str, Any]:
