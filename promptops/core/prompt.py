@@ -120,7 +120,7 @@ class Prompt:
                 yield Problem(what=f"input {name!r} is not declared", hint=did_you_mean(name, self.input_names))
         if not self.input_schema.accepts(dict(inputs)):
             for violation in self.input_schema.violations(dict(inputs)):
-                if not violation.unexpected:
+                if violation.path or not violation.unexpected:
                     yield Problem(what=f"inputs{violation.pointer}: {violation.message}")
 
     def passages_for(self, inputs: Mapping[str, Json]) -> tuple[Passage, ...]:
@@ -171,8 +171,9 @@ def split_messages(body: str, where: str, first_line: int = 1) -> list[tuple[Rol
     if not marks or body[: marks[0].start()].strip():
         problems.append(Problem(what="text before the first message" if marks else "no messages", where=f"{where}:{first_line}",
                                 hint="start each message with a line `system:`, `user:` or `assistant:`"))  # fmt: skip
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        start, end = mark.end(), following.start() if following else len(body)
+    ends = [*(mark.start() for mark in marks[1:]), len(body)]
+    for mark, end in zip(marks, ends, strict=False):
+        start = mark.end()
         text = body[start:end].lstrip(" \t").removeprefix("\n")
         line = first_line + body.count("\n", 0, end - len(text) if text else start)
         content = text.strip("\n")
