@@ -104,6 +104,7 @@ def test_every_day_is_read_back_in_every_language(language: str, day: date):
         ("18-month", 18, 540),
         ("thirty (30) days", None, 30),
         ("24 (twenty-four) months", 24, 720),
+        ("45 (forty five) days", None, 45),
         ("two (2) full years", 24, 720),
         ("12 calendar months", 12, 360),
         ("one year", 12, 360),

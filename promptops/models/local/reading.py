@@ -33,7 +33,7 @@ _DAY_FIRST = re.compile(r"(\d{1,2})\s*(?:st|nd|rd|th|er|\.|º)?\s*(?:day\s+of\s+
 _MONTH_FIRST = re.compile(r"([^\W\d_]+)\.?\s+(\d{1,2})(?:st|nd|rd|th)?,?\s+(\d{4})")
 _YEAR_FIRST = re.compile(r"(\d{4})\s*[-/.年]\s*(\d{1,2})\s*[-/.月]\s*(\d{1,2})")
 _NUMERIC = re.compile(r"(\d{1,2})\s*[-/.]\s*(\d{1,2})\s*[-/.]\s*(\d{4})")
-_DURATION = re.compile(r"(?<![\d.,])(?<!half )(\d+|[^\W\d_]+(?:-[^\W\d_]+){0,3})\s*(?:\(\s*(\d+)\s*\)|\(\s*[^\W\d_]+(?:-[^\W\d_]+)*\s*\))?[\s-]*"
+_DURATION = re.compile(r"(?<![\d.,])(?<!half )(\d+|[^\W\d_]+(?:-[^\W\d_]+){0,3})\s*(?:\(\s*(\d+)\s*\)|\(\s*[^\W\d_]+(?:[-\s][^\W\d_]+){0,3}\s*\))?[\s-]*"
                        r"(?:calendar\s+|full\s+|clear\s+|consecutive\s+|volle[nr]?\s+|business\s+|working\s+)?"
                        r"(years?|jahre?n?|ans?|années?|months?|monate?n?|mois|weeks?|wochen?|semaines?|days?|tage?n?|jours?)\b",
                        re.IGNORECASE)  # fmt: skip
