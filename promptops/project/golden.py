@@ -83,6 +83,8 @@ def _lines(tree: Tree, path: str) -> Iterator[tuple[int, bytes]]:
         raise DataError(
             "file not found", where=path, hint="put the golden cases there, one JSON object a line"
         ) from None
+    except OSError as error:
+        raise DataError("file cannot be read", where=path, why=error.strerror or "") from None
     with file:
         for number, raw in enumerate(file, 1):
             line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
@@ -191,18 +193,18 @@ class _Scanner:
 
     def _find_duplicates(self) -> None:
         """Equal ids are neighbours in the sorted records."""
+        lines: dict[bytes, list[int]] = {}
         before, previous = b"", None
         for record in self.records:
             name = record[:_ID_END]
             if name == previous:
-                first, second = sorted((int.from_bytes(before[-8:]), int.from_bytes(record[-8:])))
-                self._problem(
-                    second,
-                    f"duplicate id {name.decode()!r}",
-                    why=f"line {first} has it too",
-                    hint="give each case its own id",
-                )
+                lines.setdefault(name, [int.from_bytes(before[-8:])]).append(int.from_bytes(record[-8:]))
             before, previous = record, name
+        for name, found in lines.items():
+            first, *others = sorted(found)
+            for number in others:
+                self._problem(number, f"duplicate id {name.decode()!r}", why=f"line {first} has it too",
+                              hint="give each case its own id")  # fmt: skip
 
     def _problem(self, number: int, what: str, *, why: str = "", hint: str = "") -> None:
         self._add_problem(Problem(what=what, where=f"{self.where}:{number}", why=why, hint=hint))
