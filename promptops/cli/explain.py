@@ -18,7 +18,10 @@ def explain(
     limit: Annotated[int, typer.Option(min=1, help="Most cases to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
-    """The cases of a category that broke: input, expected values, and both answers with what changed in words."""
+    """Show the cases of a category that broke.
+
+    Input, expected values, and both answers with what changed in words.
+    """
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.explain import explain_category
     from promptops.evaluation.find_run import find_pair, find_run

@@ -11,7 +11,7 @@ from promptops.evaluation.explain import BrokenCase, Explanation
 from promptops.report.run import run_name, why
 from promptops.report.runs import case_json
 from promptops.report.show import escape, show
-from promptops.report.tables import count
+from promptops.report.tables import command, count, next_line
 
 _MAX_INPUT = 600
 
@@ -24,7 +24,9 @@ def render_explanation(found: Explanation) -> RenderableType:
     if found.broken > len(found.cases):
         parts += [
             Text(""),
-            Text(f"next: promptops explain {found.candidate.id} {found.category} --limit {found.broken}"),
+            next_line(
+                command("promptops", "explain", found.candidate.id, found.category, "--limit", str(found.broken))
+            ),
         ]
     return Group(*parts)
 
@@ -38,9 +40,9 @@ def _case(case: BrokenCase) -> list[RenderableType]:
     ]
     if case.after.case is not None:
         for name, value in case.after.case.inputs.items():
-            parts.append(Text.assemble((f"{name}: ", "bold"), show(str(value), limit=_MAX_INPUT)))
+            parts.append(Text.assemble((f"{escape(name)}: ", "bold"), show(str(value), limit=_MAX_INPUT)))
         for name, value in case.after.case.expected.items():
-            parts.append(Text.assemble((f"expected {name}: ", "bold"), show(str(value), limit=_MAX_INPUT)))
+            parts.append(Text.assemble((f"expected {escape(name)}: ", "bold"), show(str(value), limit=_MAX_INPUT)))
     before, after = (view.answer.text if view.answer else "(no answer)" for view in (case.before, case.after))
     parts += [Text.assemble(("before: ", "bold"), _marked(before, after, "red")), Text.assemble(("after:  ", "bold"), _marked(after, before, "green")),
               Text.assemble(("why: ", "bold"), show(why(result)))]  # fmt: skip
