@@ -30,7 +30,7 @@ def eval_against(
         with open_session(name, quiet=as_json, model=model, max_cost=settings["max_cost"], concurrency=settings["concurrency"],
                           reuse=settings["reuse"]) as session:  # fmt: skip
             result = evaluate_against(session, name, ref, model=model, candidate=candidate, selection=selection)
-        blocked = result.found.comparison.blocked or any(change.name not in accepted for change in result.changes)
+        blocked = result.found.blocked or any(change.name not in accepted for change in result.changes)
         found.append((result, blocked))
         if not as_json:
             _print(result, accepted)

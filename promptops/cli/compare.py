@@ -42,4 +42,4 @@ def compare(
     else:
         broken = ("--case", blocking[0].broken[0].case_id) if blocking else ()
         emit(render_comparison(found, [command("promptops", "view", after.id, *broken)]))
-    return ExitCode.GATE if found.comparison.blocked else ExitCode.OK
+    return ExitCode.GATE if found.blocked else ExitCode.OK

@@ -8,5 +8,8 @@ Outcome = Literal[
 ]  # fmt: skip
 """How a call ended. Only `ok` is an answer that is scored; none of the others is ever a wrong answer."""
 
+OF_THE_MODEL: frozenset[str] = frozenset(("refused", "filtered", "truncated", "tool_call"))
+"""The model was asked and did not give an answer that can be scored; the provider did its part."""
+
 POSSIBLY_PAID: frozenset[str] = frozenset(("intent", "timeout", "connection", "stream", "too_large"))
 """Outcomes after which the provider may have charged for an answer that never arrived."""

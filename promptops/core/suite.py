@@ -7,6 +7,7 @@ from typing import Literal
 from promptops.core.checks import CaseFacts, Check
 from promptops.core.jsontext import Json
 from promptops.core.knowledge import Passage
+from promptops.core.outcome import OF_THE_MODEL
 
 CATEGORY = "category"
 Estimand = Literal["cases", "population"]
@@ -34,7 +35,9 @@ class GatePolicy:
     """What verdicts are given for and what is tolerated; rates and p-values in 0..1. Defaults are those of docs/gate.md.
 
     `by`: category and slices, judged together. `draws`: draws a side in a final test. `estimand`: did these *cases* get
-    worse, or would a *population* of such cases. `screen`, `confirm`: p above which a row passes after one and after three
+    worse, or would a *population* of such cases. The ratios limit how much
+    slower or dearer an answer may become. `unanswered` says for refused, filtered, truncated and tool_call whether such an
+    answer fails its case ("fail", the default) or leaves it without a score ("error"). `screen`, `confirm`: p above which a row passes after one and after three
     draws. `guard`, `net_losing`: what the cases themselves must show before a row blocks.
     """
 
@@ -47,6 +50,11 @@ class GatePolicy:
     draws: int = 5
     estimand: Estimand = "cases"
     block_on_broken: bool = False
+    min_cases: int = 1
+    max_p50_ratio: float | None = None
+    max_p99_ratio: float | None = None
+    max_cost_ratio: float | None = None
+    unanswered: Mapping[str, str] = field(default_factory=dict)
     screen: float = 0.20
     confirm: float = 0.10
     screen_uncached: float = 0.50
@@ -58,6 +66,10 @@ class GatePolicy:
     def floor(self, name: str, *, is_category: bool) -> float | None:
         """Lowest accepted pass rate of a category (`billing`) or slice value (`lang=ja`)."""
         return self.min_pass_by.get(name, self.min_pass if is_category else None)
+
+    def fails(self, outcome: str) -> bool:
+        """Whether an answer that is none counts as a failed case: the model had its say. Infrastructure never does."""
+        return outcome in OF_THE_MODEL and self.unanswered.get(outcome, "fail") == "fail"
 
     def tolerance_of(self, name: str) -> float:
         return self.tolerances.get(name, self.tolerance)

@@ -7,6 +7,7 @@ from promptops.core.errors import DataError, EvaluationError, Problem
 from promptops.core.suite import CATEGORY, GatePolicy
 from promptops.evaluation.summary import gate_policy
 from promptops.gate import CaseDraws, Comparison, DrawMore, decide
+from promptops.gate.spend import Ratio, compare_spending
 from promptops.project.store import Result, Run, Store
 
 _NAMED = 5
@@ -20,8 +21,12 @@ class RunComparison:
     candidate: Run
     comparison: Comparison
     same_answers: int
-    cost_nanousd: tuple[int, int]
-    """Cost of all answers, baseline and candidate."""
+    spending: tuple[Ratio, ...]
+
+    @property
+    def blocked(self) -> bool:
+        """Whether quality, latency or cost says no."""
+        return self.comparison.blocked or any(ratio.exceeded for ratio in self.spending)
 
 
 @dataclass(slots=True)
@@ -46,6 +51,8 @@ def compare_runs(store: Store, baseline: Run, candidate: Run, *, seed: int = 0) 
 
     Raises DataError when they are not comparable (saying what differs), EvaluationError when one lacks results.
     """
+    if baseline.id == candidate.id:
+        raise DataError(f"both are run {baseline.id}", why="a run cannot be worse than itself", hint="name two runs")
     _refuse_incomparable(baseline, candidate)
     return compare_draws(store, baseline, candidate, policy=gate_policy(candidate), seed=seed)
 
@@ -66,7 +73,7 @@ def compare_draws(
     return RunComparison(
         baseline=baseline, candidate=candidate, comparison=comparison,
         same_answers=sum(entry.answer_keys == after[case_id].answer_keys for case_id, entry in before.items()),
-        cost_nanousd=(_cost(store, baseline), _cost(store, candidate)),
+        spending=_spending(store, (baseline, candidate), policy, seed),
     )  # fmt: skip
 
 
@@ -141,5 +148,9 @@ def _some(ids: Iterable[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
-def _cost(store: Store, run: Run) -> int:
-    return sum(result.cost_nanousd for result in store.results(run.id))
+def _spending(store: Store, runs: tuple[Run, Run], policy: GatePolicy, seed: int) -> tuple[Ratio, ...]:
+    before, after = ([(item.latency_s, item.cost_nanousd) for item in store.results(run.id)] for run in runs)
+    limits = {"p50": policy.max_p50_ratio, "p99": policy.max_p99_ratio, "cost": policy.max_cost_ratio}
+    latency = ([item[0] for item in before], [item[0] for item in after])
+    cost = ([float(item[1]) for item in before], [float(item[1]) for item in after])
+    return compare_spending(latency, cost, limits=limits, seed=seed)

@@ -11,6 +11,7 @@ from promptops.core.checks import Completion
 from promptops.core.digest import digest
 from promptops.core.errors import EvaluationError, ExitCode, PromptopsError
 from promptops.core.jsontext import canonical_json
+from promptops.core.knowledge import Passage
 from promptops.core.suite import Case
 from promptops.evaluation.admission import Admission, SpendCap, Stop, Stopped, Window
 from promptops.evaluation.breaker import Breaker
@@ -195,13 +196,19 @@ class _Execution:
             output_schema=self._schema, inputs=case.inputs, passages=passages, draw=draw,
         )  # fmt: skip
         answer = await self._answer(request, self._key(request))
-        scored = Scored(passed=None, value=None, scores=())
-        if answer.outcome == "ok":
-            completion = Completion.of(
-                answer.text, prompt.output_format, latency_s=answer.latency_s, cost_nanousd=answer.cost_nanousd
-            )
-            scored = score(self._suite.checks_for(case.category), completion, case.facts(passages))
-        self._record(case, draw, answer, scored)
+        self._record(case, draw, answer, self._score(case, answer, passages))
+
+    def _score(self, case: Case, answer: StoredAnswer, passages: tuple[Passage, ...]) -> Scored:
+        """By the suite's checks; an answer that is none fails where the policy says so, and has no score elsewhere."""
+        if answer.outcome != "ok":
+            reason = f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome
+            fails = self._suite.gate.fails(answer.outcome)
+            passed, value = (False, 0.0) if fails else (None, None)
+            return Scored(passed=passed, value=value, scores=(("answer", passed, reason, value),))
+        completion = Completion.of(
+            answer.text, self._prompt.output_format, latency_s=answer.latency_s, cost_nanousd=answer.cost_nanousd
+        )
+        return score(self._suite.checks_for(case.category), completion, case.facts(passages))
 
     def _key(self, request: ModelRequest) -> str:
         """The digest of everything that decides the answer, which draw of it this is, and the run if it is to have its own."""
@@ -267,16 +274,11 @@ class _Execution:
 
     def _record(self, case: Case, draw: int, answer: StoredAnswer, scored: Scored) -> None:
         self.progress.add(case.category, passed=scored.passed)
-        reasons = scored.scores
-        if answer.outcome != "ok":
-            reasons = (
-                ("answer", None, f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome, None),
-            )
         self._store.add_result(
             self._run_id,
             Result(case_id=case.id, draw=draw, category=case.category, tags=case.tags, group=case.group, line=case.line,
                    case_digest=case.digest, answer_key=answer.key, outcome=answer.outcome, passed=scored.passed, value=scored.value,
-                   latency_s=answer.latency_s, cost_nanousd=answer.cost_nanousd, scores=reasons),
+                   latency_s=answer.latency_s, cost_nanousd=answer.cost_nanousd, scores=scored.scores),
         )  # fmt: skip
 
     def _report(self) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from promptops.core.checks import Check
 from promptops.core.errors import PromptopsError
+from promptops.core.outcome import OF_THE_MODEL
 from promptops.core.suite import GatePolicy, Suite
 from promptops.project.golden import read_ids
 from promptops.project.project import Evaluable
@@ -43,6 +44,17 @@ def _gate(before: GatePolicy, after: GatePolicy) -> list[PolicyChange]:
             before.block_on_broken and not after.block_on_broken,
         ),
         ("by", list(before.by), list(after.by), not set(before.by) <= set(after.by)),
+        *(
+            (name, getattr(before, name), getattr(after, name), _wider(getattr(before, name), getattr(after, name)))
+            for name in ("max_p50_ratio", "max_p99_ratio", "max_cost_ratio")
+        ),
+        ("min_cases", before.min_cases, after.min_cases, after.min_cases < before.min_cases),
+        (
+            "unanswered",
+            dict(before.unanswered),
+            dict(after.unanswered),
+            any(before.fails(name) and not after.fails(name) for name in OF_THE_MODEL),
+        ),
         ("min_pass", before.min_pass, after.min_pass, (before.min_pass or 0) > (after.min_pass or 0)),
     )
     found = [
@@ -66,6 +78,11 @@ def _gate(before: GatePolicy, after: GatePolicy) -> list[PolicyChange]:
         if after.tolerance_of(name) > before.tolerance_of(name)
     ]
     return found
+
+
+def _wider(before: float | None, after: float | None) -> bool:
+    """Whether a limit on a ratio was lifted or raised."""
+    return before is not None and (after is None or after > before)
 
 
 def _checks(before: Suite, after: Suite) -> list[PolicyChange]:

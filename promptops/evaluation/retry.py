@@ -3,17 +3,18 @@
 import random
 from dataclasses import dataclass
 
+from promptops.evaluation.breaker import OPEN_AT
 from promptops.models.base import Answer
 
 _AGAIN = {"connection": 3, "timeout": 1, "server_error": 3, "stream": 2, "bad_response": 1, "rate_limited": 8}
 _FIRST_S, _LONGEST_S = 0.25, 20.0
 SHARE = 0.2
-LEAST = 3
+LEAST = OPEN_AT - 1  # as many calls fail before the breaker opens: a short outage loses no case of a small run
 
 
 @dataclass(slots=True, kw_only=True)
 class RetryPolicy:
-    """Backoff with full jitter (Brooker 2015, AWS Architecture Blog), inside a budget of 20 % of the planned calls, at least 3.
+    """Backoff with full jitter (Brooker 2015, AWS Architecture Blog), inside a budget of 20 % of the planned calls, at least 7.
 
     Waiting because the provider asked for it, or because the breaker is open, uses no budget: it adds no load.
     """

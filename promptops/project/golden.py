@@ -149,6 +149,11 @@ class _Scanner:
             for pointer, name in self.unseen.items():
                 self.problems.append(Problem(what=f"check {name!r} never applies", where=f"golden/{self.suite.name}.yaml:1",
                                              why=f"no case states expected{pointer}", hint="fix the pointer, or remove the check"))  # fmt: skip
+            least = self.suite.gate.min_cases
+            for category, count in self.categories.items():
+                if count < least:
+                    self._add_problem(Problem(what=f"category {category!r} has {count} cases", where=self.where,
+                                              why=f"gate.min_cases is {least}", hint="write more, or merge it with another"))  # fmt: skip
             for category in self.suite.categories:
                 if category not in self.categories:
                     self.problems.append(Problem(what=f"category {category!r} has no case", where=self.where,

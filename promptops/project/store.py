@@ -6,6 +6,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -355,7 +356,8 @@ class Store:
             answers = self._sql.execute(
                 "delete from answers where key not in (select answer_key from results)"
             ).rowcount
-        self._sql.execute("vacuum")
+        with suppress(sqlite3.OperationalError):  # it only gives space back, and another process may be writing
+            self._sql.execute("vacuum")
         return runs, answers
 
     def has_run(self, run_id: str) -> bool:
@@ -392,12 +394,7 @@ def open_store(root: Path) -> Store:
 
     Raises RefusedError when it is a link, DataError when a newer promptops wrote it, EvaluationError when it cannot be written.
     """
-    folder = root / STORE_FOLDER
-    path = folder / FILE
-    if folder.is_symlink() or path.is_symlink():
-        raise RefusedError(
-            "the run store is a symbolic link", where=f"{STORE_FOLDER}/{FILE}", hint="replace it by a real folder"
-        )
+    path = root / STORE_FOLDER / FILE
     try:
         prepare_folder(root)
         connection = sqlite3.connect(path, isolation_level=None, timeout=10)
@@ -418,8 +415,13 @@ def open_store(root: Path) -> Store:
 
 
 def prepare_folder(root: Path) -> None:
-    """`.promptops/` with its own .gitignore, and the schemas that editors complete from."""
+    """`.promptops/` with its own .gitignore, and the schemas that editors complete from. Raises RefusedError for links in it."""
     folder = root / STORE_FOLDER
+    ours = (".", FILE, ".gitignore", "locks", "schemas", *(f"schemas/{name}.schema.json" for name in FORMATS))
+    for name in ours:
+        if (folder / name).is_symlink():
+            raise RefusedError("the run store is a symbolic link", where=(Path(STORE_FOLDER) / name).as_posix(),
+                               hint="replace it by a real folder or file")  # fmt: skip
     folder.mkdir(mode=0o700, exist_ok=True)
     ignore = folder / ".gitignore"
     if not ignore.exists():

@@ -18,6 +18,9 @@ from promptops.project.tree import Tree, read_text
 from promptops.project.yamltext import Document, parse_yaml
 
 FOLDER = "golden"
+_PLAIN = ("alpha", "tolerance", "draws", "estimand", "block_on_broken", "min_cases", "max_p50_ratio", "max_p99_ratio", "max_cost_ratio",
+          "unanswered")  # fmt: skip
+"""Keys of `gate` that go into the policy as they are."""
 _OUTSIDE_SUBJECT = ("prompt", "cases")
 
 
@@ -204,6 +207,6 @@ class _Builder:
                     did_you_mean(name, categories),
                 )
         tolerances = {category: entry["tolerance"] for category, entry in categories.items() if "tolerance" in entry}
-        settings = {key: gate[key] for key in ("alpha", "tolerance") if key in gate}
+        settings = {key: gate[key] for key in _PLAIN if key in gate}
         return GatePolicy(by=by, tolerances=tolerances, min_pass=floors if isinstance(floors, int | float) else None,
                             min_pass_by=by_name, **settings)  # fmt: skip

@@ -1,17 +1,21 @@
 """Runs as JSONL files: a header, one line per answer, result and attempt, and a last line that proves the file is whole."""
 
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
+from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import IO, Any, get_args
+from types import UnionType
+from typing import IO, Any, Literal, TypeVar, get_args, get_origin
 
 from promptops.core.errors import DataError, PromptopsError
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.core.names import is_name, is_run_id
 from promptops.project.store import Result, Run, RunHeader, RunState, Store, StoredAnswer
 
+_Row = TypeVar("_Row", RunHeader, Result, StoredAnswer)
 FORMAT = 1
 _FLUSH_EVERY = 1000
 _HINT = "make one with `promptops runs export`"
@@ -74,7 +78,11 @@ def import_run(store: Store, path: Path) -> tuple[Run, list[str]]:
                     break
         return importer.finish()
     except OSError as error:
+        importer.discard()
         raise DataError("cannot read the exported run", where=path.name, why=error.strerror or "") from error
+    except (sqlite3.DatabaseError, OverflowError) as error:
+        importer.discard()
+        raise DataError("not a line of an exported run", where=path.name, why=str(error)[:200], hint=_HINT) from error
     except PromptopsError:
         importer.discard()
         raise
@@ -88,7 +96,7 @@ class _Importer:
         self.known = False
         self.state: RunState = "incomplete"
         self.finished_at = ""
-        self.whole = False
+        self.ended = self.whole = False
         self.results: set[tuple[str, int]] = set()
         self.attempts: list[tuple[str, str, str, int]] = []
 
@@ -110,16 +118,19 @@ class _Importer:
         """Take one line; False when the run is in the store already."""
         kind, fields = row.get("type"), {key: value for key, value in row.items() if key != "type"}
         try:
-            if kind == "run":
+            if self.ended:
+                self._unknown(number)
+            elif kind == "run":
                 self._begin(fields)
             elif kind == "answer":
-                self.store.add_answer(StoredAnswer(**fields))
+                self.store.add_answer(_typed(StoredAnswer(**fields)))
             elif kind == "result":
-                self._result(number, Result(**{**fields, "scores": tuple(map(tuple, fields["scores"]))}))
+                scores = tuple((name, ok, reason, value) for name, ok, reason, value in fields["scores"])
+                self._result(number, _typed(Result(**{**fields, "scores": scores})))
             elif kind == "attempt":
                 self.attempts.append((fields["key"], fields["started_at"], fields["outcome"], fields["cost_nanousd"]))
             elif kind == "end":
-                self.whole = True
+                self.ended, self.whole = True, number > fields["lines"]
             else:
                 self._unknown(number)
         except (KeyError, TypeError, ValueError) as error:
@@ -135,7 +146,7 @@ class _Importer:
         if not self.known:
             self.store.import_attempts(self.header.id, self.attempts)
             if not self.whole:
-                self.notices.append("the file has no last line: it was cut, and the run is incomplete")
+                self.notices.append("lines are missing: the file was cut, and the run is incomplete")
                 self.state = "incomplete"
             self.store.finish_run(self.header.id, self.state, self.finished_at)
         return self.store.run(self.header.id), self.notices
@@ -146,7 +157,7 @@ class _Importer:
             self.store.delete_runs([self.header.id])
 
     def _begin(self, fields: dict[str, Any]) -> None:
-        header = RunHeader(**{**fields["header"], "slices": tuple(fields["header"]["slices"])})
+        header = _typed(RunHeader(**{**fields["header"], "slices": tuple(fields["header"]["slices"])}))
         if (
             self.header is not None
             or fields["promptops"] != FORMAT
@@ -173,3 +184,15 @@ class _Importer:
         self.store.add_result(self.header.id, result)
         if self.store.buffered >= _FLUSH_EVERY:
             self.store.flush()
+
+
+def _typed(row: _Row) -> _Row:
+    """The row, when each of its fields has the type it is declared with. Raises TypeError."""
+    for field in fields_of(row):
+        declared: Any = field.type if isinstance(field.type, UnionType) else get_origin(field.type) or field.type
+        value = getattr(row, field.name)
+        allowed = get_args(field.type) if declared is Literal else None
+        right = value in allowed if allowed else isinstance(value, declared)
+        if not right or (isinstance(value, bool) and field.type is int):
+            raise TypeError(field.name)
+    return row

@@ -8,9 +8,20 @@ from rich.text import Text
 from promptops.core.money import format_usd
 from promptops.evaluation.compare import RunComparison
 from promptops.gate import CaseChange, CategoryVerdict, Comparison, Verdict
+from promptops.gate.spend import Ratio
 from promptops.report.run import run_name
 from promptops.report.show import show
-from promptops.report.tables import count, headline, next_line, p_value, percent, points, points_interval, table
+from promptops.report.tables import (
+    count,
+    headline,
+    next_line,
+    p_value,
+    percent,
+    points,
+    points_interval,
+    seconds,
+    table,
+)
 
 _STYLE = {Verdict.REGRESSED: "red", Verdict.CASES_BROKE: "magenta", Verdict.BASELINE_DRIFTED: "yellow", Verdict.INCONCLUSIVE: "yellow",
           Verdict.PASS: "green", Verdict.IMPROVED: "green"}  # fmt: skip
@@ -48,6 +59,9 @@ def _answer(found: RunComparison) -> Text:
     comparison = found.comparison
     names = f"{run_name(found.candidate)} on {found.candidate.header.model} against {run_name(found.baseline)} on {found.baseline.header.model}"
     blocking, rows = comparison.blocking, len(comparison.verdicts)
+    dearer = [ratio for ratio in found.spending if ratio.exceeded]
+    if dearer and not comparison.blocked:
+        return headline("FAIL", "red", f"{names}: {'; '.join(map(_ratio, dearer))}")
     if not comparison.blocked:
         unsure = sum(item.verdict is Verdict.INCONCLUSIVE for item in comparison.verdicts)
         doubt = f"; {unsure} inconclusive: too few cases to rule a drop out" if unsure else ""
@@ -99,12 +113,22 @@ def _named(change: CaseChange) -> str:
     return f"{change.case_id} ({change.baseline:g}/{change.baseline_draws} -> {change.candidate:g}/{change.candidate_draws})"
 
 
+def _ratio(ratio: Ratio) -> str:
+    """`p99 0.20 s -> 0.31 s (x1.55 [1.20, 1.90])`, and the limit when there is one."""
+    write = (lambda value: format_usd(round(value))) if ratio.name == "cost" else seconds
+    name = "cost a case" if ratio.name == "cost" else f"{ratio.name} latency"
+    text = f"{name} {write(ratio.before)} -> {write(ratio.after)}"
+    if ratio.interval is not None:
+        text += f" (x{ratio.after / ratio.before:.2f} [{ratio.interval.low:.2f}, {ratio.interval.high:.2f}])"
+    return text + (f", allowed x{ratio.limit:g}" if ratio.limit is not None else "")
+
+
 def _method(found: RunComparison) -> tuple[str, ...]:
-    before, after = found.cost_nanousd
     comparison = found.comparison
     spent = ", ".join(f"{calls} in stage {stage}" for stage, calls in sorted(comparison.calls.items()))
     lines = [f"method: {comparison.method}, alpha {comparison.alpha:g}; PASS: no drop beyond the tolerance" + (f"; draws: {spent}" if spent else ""),
-             f"{found.same_answers} of {comparison.total.n} cases were the same request, answered once; cost {format_usd(before)} -> {format_usd(after)}",
+             f"{found.same_answers} of {comparison.total.n} cases were the same request, answered once",
+             "; ".join(map(_ratio, found.spending)),
              f"before: run {found.baseline.id}, after: run {found.candidate.id}"]  # fmt: skip
     if all(verdict.detectable is None for verdict in comparison.verdicts):
         lines.append(
@@ -117,13 +141,26 @@ def comparison_json(found: RunComparison) -> dict[str, Any]:
     """Stable keys; rates and differences in 0..1."""
     comparison = found.comparison
     return {
-        "verdict": "FAIL" if comparison.blocked else "PASS", "baseline": found.baseline.id, "candidate": found.candidate.id,
+        "verdict": "FAIL" if found.blocked else "PASS", "baseline": found.baseline.id, "candidate": found.candidate.id,
         "prompt": found.candidate.header.prompt, "alpha": comparison.alpha, "method": comparison.method,
         "regressed": [item.category for item in comparison.blocking], "vanished": list(comparison.vanished),
         "calls": {str(stage): calls for stage, calls in comparison.calls.items()},
         "rows": [_verdict_json(item) for item in comparison.verdicts], "total": _verdict_json(comparison.total),
-        "same_answers": found.same_answers, "cost_nanousd": {"baseline": found.cost_nanousd[0], "candidate": found.cost_nanousd[1]},
+        "same_answers": found.same_answers, "spending": [_ratio_json(ratio) for ratio in found.spending],
     }  # fmt: skip
+
+
+def _ratio_json(ratio: Ratio) -> dict[str, Any]:
+    """Latency in seconds, cost in nano-dollars a case."""
+    interval = [ratio.interval.low, ratio.interval.high] if ratio.interval else None
+    return {
+        "name": ratio.name,
+        "baseline": ratio.before,
+        "candidate": ratio.after,
+        "interval": interval,
+        "limit": ratio.limit,
+        "exceeded": ratio.exceeded,
+    }
 
 
 def _verdict_json(verdict: CategoryVerdict) -> dict[str, Any]:

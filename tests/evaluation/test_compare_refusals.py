@@ -125,8 +125,9 @@ def test_runs_of_other_models_and_prompts_texts_are_compared(store: Store):
 
     found = compare_runs(store, before, after)
 
-    assert (BASE, CANDIDATE, 4, 0.5, (0, 12)) == (
-        found.baseline.id, found.candidate.id, found.same_answers, found.comparison.total.difference, found.cost_nanousd,
+    cost = found.spending[2]
+    assert (BASE, CANDIDATE, 4, 0.5, ("cost", 0.0, 3.0)) == (
+        found.baseline.id, found.candidate.id, found.same_answers, found.comparison.total.difference, (cost.name, cost.before, cost.after),
     )  # fmt: skip
 
 
