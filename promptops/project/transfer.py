@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import IO, Any, Literal, TypeVar, get_args, get_origin
 
-from promptops.core.errors import DataError, PromptopsError
+from promptops.core.errors import DataError
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.core.names import is_name, is_run_id
 from promptops.project.store import Result, Run, RunHeader, RunState, Store, StoredAnswer
@@ -29,10 +29,20 @@ def export_run(store: Store, run: Run, path: Path) -> int:
             file.flush()
             os.fsync(file.fileno())
             Path(file.name).replace(path)
+            _sync_folder(path.parent)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
     return count
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in it last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _write(store: Store, run: Run, file: IO[bytes]) -> int:
@@ -83,7 +93,7 @@ def import_run(store: Store, path: Path) -> tuple[Run, list[str]]:
     except (sqlite3.DatabaseError, OverflowError) as error:
         importer.discard()
         raise DataError("not a line of an exported run", where=path.name, why=str(error)[:200], hint=_HINT) from error
-    except PromptopsError:
+    except BaseException:
         importer.discard()
         raise
 
