@@ -68,13 +68,14 @@ def find_root(start: Path) -> Path:
         if (
             (folder / "promptops.toml").is_file()
             or (folder / "prompts").is_dir()
-            or _has_table(folder / "pyproject.toml")
+            or has_table(folder / "pyproject.toml")
         ):
             return folder
     raise DataError("no promptops project here or above", where=str(start.name or start), hint="run `promptops init`")
 
 
-def _has_table(path: Path) -> bool:
+def has_table(path: Path) -> bool:
+    """Whether a pyproject.toml configures promptops."""
     return path.is_file() and "[tool.promptops" in path.read_text("utf-8", errors="replace")
 
 

@@ -1,11 +1,13 @@
 """What `promptops init` writes: one small prompt with its golden cases, ready to lint and evaluate."""
 
+import os
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from promptops.core.errors import DataError, EvaluationError
+from promptops.project.config import has_table
 from promptops.project.store import prepare_folder
 
 
@@ -16,15 +18,20 @@ def scaffold(folder: Path) -> list[str]:
     """
     template = files("promptops.project") / "starter"
     found = [(name, source.read_bytes()) for name, source in sorted(_walk(template, ""))]
-    taken = [name for name, _ in found if (folder / name).exists()]
+    taken = [name for name, _ in found if os.path.lexists(folder / name)]
     if taken:
         raise DataError(f"{taken[0]} exists already", why="nothing was written", hint="choose an empty folder")
+    if has_table(folder / "pyproject.toml"):
+        raise DataError(
+            "pyproject.toml has a [tool.promptops] already", why="nothing was written", hint="choose another folder"
+        )
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        prepare_folder(folder)
         for name, content in found:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        prepare_folder(folder)
     except OSError as error:
         raise EvaluationError(
             "cannot write the project", where=str(error.filename or folder), why=error.strerror or ""
