@@ -1,5 +1,4 @@
 """Text from golden rows, models, files and arguments reaches the screen as text and nothing else."""
-# ruff: noqa: N802 - test names hold the ids of the fault table
 
 import json
 import os

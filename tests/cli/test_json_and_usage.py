@@ -1,5 +1,4 @@
 """--json is one document whatever happens; wrong usage is exit 2; --help and --version cost little."""
-# ruff: noqa: N802 - test names hold the ids of the fault table
 
 import json
 import subprocess

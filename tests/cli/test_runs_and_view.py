@@ -1,5 +1,4 @@
 """runs list, show, export, import, gc, and view: what is in the store, as a user finds it."""
-# ruff: noqa: N802 - test names hold the ids of the fault table
 
 from collections.abc import Callable
 
