@@ -1,17 +1,21 @@
 """One run from its first row to its summary, under its lock."""
 
 import asyncio
+import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from promptops.core.errors import DataError
+from promptops.core.errors import DataError, EvaluationError
 from promptops.evaluation.execute import Executed, Options, Progress, execute
 from promptops.evaluation.plan import Clock, Plan
 from promptops.models.base import Client
 from promptops.models.replay import ReplayClient
 from promptops.project.lock import run_lock
 from promptops.project.store import Run, Store
+
+_OTHER_HANDLES = 8  # the event loop, the golden file, the lock, the database and its log
 
 
 def start_run(
@@ -26,6 +30,7 @@ def start_run(
 ) -> Executed:
     """Evaluate a plan under a new run id. Raises what `execute` raises, and DataError for a cap that cannot be kept."""
     _check_cap(plan, client, options)
+    _check_handles(plan, client, options)
     options = replace(options, reuse=options.reuse and not isinstance(client, ReplayClient))
     header = replace(plan.header(clock()), reuse=options.reuse)
     with run_lock(root, header.id):
@@ -42,6 +47,7 @@ def continue_run(
     A run that has all its results is left as it is. Raises EvaluationError when another process has the run.
     """
     _check_cap(plan, client, options)
+    _check_handles(plan, client, options)
     options = replace(options, reuse=options.reuse and run.header.reuse)
     with run_lock(root, run.id):
         stored, _ = store.count_results(run.id)
@@ -51,6 +57,18 @@ def continue_run(
         return asyncio.run(
             execute(plan, client, store, run.header, clock=clock, options=options, on_progress=on_progress)
         )
+
+
+def _check_handles(plan: Plan, client: Client, options: Options) -> None:
+    """Open and close as many handles as the run will have open, so that they run out before anything is paid, if they do."""
+    calls = min(options.concurrency, plan.planned) if client.paid else 0
+    with ExitStack() as handles:
+        try:
+            for _ in range(calls + _OTHER_HANDLES):
+                handles.enter_context(Path(os.devnull).open("rb"))
+        except OSError as error:
+            raise EvaluationError("too few file handles", why=error.strerror or "",
+                                  hint="raise the limit (`ulimit -n`), or lower --concurrency") from error  # fmt: skip
 
 
 def _check_cap(plan: Plan, client: Client, options: Options) -> None:

@@ -1,5 +1,4 @@
 """Going on with a run: resume refuses what changed, retry asks what has no answer, rescore asks nobody."""
-# ruff: noqa: N802 - test names hold the ids of the fault table
 
 from collections.abc import Callable
 from typing import Any

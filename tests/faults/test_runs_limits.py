@@ -1,5 +1,4 @@
 """Limits that evaluations share through the store, and clocks that jump."""
-# ruff: noqa: N802 - test names hold the ids of the fault table
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager

@@ -1,5 +1,4 @@
 """What is paid: caps that hold with many calls in flight, one call a distinct request, and answers that serve later runs."""
-# ruff: noqa: N802 - test names hold the ids of the fault table
 
 import json
 from collections.abc import Callable

@@ -1,5 +1,4 @@
 """Recordings stand in for a provider, and keys are needed only where somebody is asked and are written nowhere."""
-# ruff: noqa: N802 - test names hold the ids of the fault table
 
 import base64
 import json

@@ -1,5 +1,4 @@
 """Runs that are killed, interrupted or shared: nothing that was paid is lost, and nobody mixes two processes up."""
-# ruff: noqa: N802 - test names hold the ids of the fault table
 
 import json
 import random
