@@ -66,7 +66,7 @@ class _Evidence:
         for case_id in common:
             for row in after[case_id].rows:
                 rows.setdefault(row, []).append(case_id)
-        gone = {row for case in baseline for row in case.rows} - {row for case in candidate for row in case.rows}
+        gone = {row for case in baseline for row in case.rows} - rows.keys()
         return cls(
             policy=policy, seed=seed, rows=dict(sorted(rows.items())), groups={case_id: after[case_id].group for case_id in common},
             cached={case_id: before[case_id].draws for case_id in common}, candidate={case_id: after[case_id].draws for case_id in common},
@@ -112,9 +112,9 @@ def _decide_in_stages(evidence: _Evidence, draw_more: DrawMore) -> Comparison:
     screen, confirm = (policy.screen, policy.confirm) if cache else (policy.screen_uncached, policy.confirm_uncached)
     stage = dict.fromkeys(evidence.rows, 1)
     raw = dict.fromkeys(evidence.rows, 1.0)
-    calls: dict[int, int] = {1: len(evidence.candidate)}
     if not cache:
         evidence.fresh = dict(evidence.cached)
+    calls: dict[int, int] = {1: _count(evidence.candidate) + _count(evidence.fresh)}
     suspicious = [row for row in evidence.rows if _worse_p(evidence, evidence.units(row)) <= screen]
     first_cached = dict(evidence.cached) if cache else {}
     for number, wanted in ((2, min(_FIRST_REDRAW, policy.draws)), (3, policy.draws)):
@@ -151,7 +151,7 @@ def _draw(evidence: _Evidence, rows: Sequence[str], wanted: int, draw_more: Draw
         for missing, case_ids in sorted(short.items()):
             found = draw_more(side, case_ids, missing)
             for case_id in case_ids:
-                extra = tuple(found[case_id])
+                extra = tuple(found.get(case_id, ()))
                 if len(extra) != missing or not all(0 <= draw <= 1 for draw in extra):
                     raise ValueError(f"draw_more gave {len(extra)} of {missing} draws in [0, 1] for {case_id!r}")
                 draws[case_id] = (*draws.get(case_id, ()), *extra)
@@ -302,6 +302,10 @@ def _sorted_changes(changes: Sequence[CaseChange], size: Callable[[CaseChange], 
     )
 
 
+def _count(draws: Draws) -> int:
+    return sum(map(len, draws.values()))
+
+
 def _fewest(draws: Mapping[str, Sequence[float]], ids: Sequence[str]) -> int:
     return min(len(draws[case_id]) for case_id in ids)
 
@@ -317,7 +321,7 @@ def _comparison(
     order = list(Verdict)
     verdicts.sort(key=lambda item: (order.index(item.verdict), item.p_adjusted, item.difference, item.category))
     whole = _Evidence(policy=evidence.policy, seed=evidence.seed, rows={"total": sorted(evidence.groups)}, groups=evidence.groups,
-                      cached=evidence.cached, candidate=evidence.candidate)  # fmt: skip
+                      cached=evidence.cached | evidence.fresh, candidate=evidence.candidate)  # fmt: skip
     p = _worse_p(whole, whole.units("total"))
     return Comparison(
         verdicts=tuple(verdicts), total=_judge(whole, "total", p, p, 1), alpha=evidence.policy.alpha, method=method, calls=calls,

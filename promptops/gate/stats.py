@@ -83,8 +83,8 @@ def redraw_interval(
 ) -> Interval:
     """Interval for the mean difference candidate - baseline over *these* cases: only the draws vary, the cases are fixed.
 
-    The variance of a case is that of all its draws of both sides, (kb * S^2 ...) pooled, so that a real change widens it; one
-    discordant pair is added so that a few equal draws do not look certain (in the spirit of Agresti and Min 2005,
+    The variance of a case is that of all its draws of both sides, S^2 * (1 / kb + 1 / kc), so that a real change widens it;
+    one discordant pair is added so that a few equal draws do not look certain (in the spirit of Agresti and Min 2005,
     Stat. Med. 24:729-740). Raises ValueError without cases.
     """
     if not baseline:

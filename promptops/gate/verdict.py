@@ -64,7 +64,8 @@ class CategoryVerdict:
 class Comparison:
     """All verdicts, worst first, and the plain total.
 
-    `calls` are fresh draws spent by stage. `vanished` are rows only the baseline has, `unpaired` cases only one side has.
+    `calls` are fresh draws spent by stage. `vanished` are rows of the baseline without a case that both sides have,
+    `unpaired` cases only one side has.
     """
 
     verdicts: tuple[CategoryVerdict, ...]
