@@ -21,7 +21,9 @@ _SAFE = (
     "-c",
     "core.attributesFile=/dev/null",
 )
+_EMPTY = "PROMPTOPS_EMPTY"
 _ENVIRONMENT = {
+    _EMPTY: "",
     "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C",
     "GIT_ALLOW_PROTOCOL": "none",  # a missing object is not fetched: the repository names the command that would do it
 }  # fmt: skip
@@ -106,12 +108,7 @@ class Git:
             )
         except _CommandFailedError:
             return []
-        return [
-            part
-            for name in names.split("\0")
-            if name
-            for part in ("-c", f"{name}={'false' if name.endswith('.required') else ''}")
-        ]
+        return [f"--config-env={name}={_EMPTY}" for name in names.split("\0") if name]
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,7 @@ def use_everything(root: Path, commit: str) -> bool:
         {"diff.trap.textconv": "{trap}", "diff.trap.command": "{trap}"},
         {"filter.trap.clean": "{trap}", "filter.trap.smudge": "{trap}", "filter.trap.required": "true"},
         {"filter.trap.process": "{trap}"},
+        {"filter.a=b.clean": "{trap}", "filter.a=b.required": "true"},
         {"core.pager": "{trap}", "pager.status": "true", "core.editor": "{trap}", "core.sshCommand": "{trap}"},
         {"alias.status": "!{trap}", "alias.rev-parse": "!{trap}"},
         {"credential.helper": "!{trap}", "gpg.program": "{trap}", "log.showSignature": "true"},
@@ -157,7 +158,7 @@ def test_C13_a_hostile_configuration_runs_nothing(sandbox: Sandbox, trap: Trap, 
         sandbox.path(f".git/hooks/{name}").symlink_to(trap.script)
     for key, value in settings.items():
         sandbox.git("config", key, value.format(trap=trap.script, folder=trap.script.parent))
-    sandbox.write(".git/info/attributes", "* diff=trap filter=trap\n")
+    sandbox.write(".git/info/attributes", "* diff=trap filter=trap\n*.yaml filter=a=b\n")
     sandbox.write(".gitattributes", "* diff=trap filter=trap\n")
     for path in sandbox.root.glob("golden/*"):
         os.utime(path, (1, 1))
