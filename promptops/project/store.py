@@ -225,16 +225,12 @@ class Store:
     def begin_attempts(self, run_id: str, calls: Iterable[tuple[str, int]], started_at: str) -> list[int]:
         """Record intents (key, cost at the most) durably before the calls are made; returns their ids."""
         with self._writing():
-            return [
-                int(
-                    self._sql.execute(
-                        "insert into attempts(run_id, key, started_at, cost_nanousd) values (?, ?, ?, ?)",
-                        (run_id, key, started_at, worst),
-                    ).lastrowid
-                    or 0
-                )
-                for key, worst in calls
-            ]
+            first = self._sql.execute("select coalesce(max(id), 0) + 1 from attempts").fetchone()[0]
+            rows = [(first + place, run_id, key, started_at, worst) for place, (key, worst) in enumerate(calls)]
+            self._sql.executemany(
+                "insert into attempts(id, run_id, key, started_at, cost_nanousd) values (?, ?, ?, ?, ?)", rows
+            )
+        return [row[0] for row in rows]
 
     def end_attempts(self, outcomes: Iterable[tuple[int, str, int]]) -> None:
         """(attempt id, outcome, cost) of calls that ended."""
@@ -462,7 +458,12 @@ def _translate(error: sqlite3.OperationalError, path: Path) -> EvaluationError |
         return EvaluationError(
             "the run store is in use by another process", where=where, hint="wait for it, or stop it"
         )
-    return EvaluationError("the run store cannot be written", where=where, why=str(error))
+    return EvaluationError(
+        "the run store cannot be written",
+        where=where,
+        why=str(error),
+        hint="it must be on a local disk with room and rights",
+    )
 
 
 def _dump(value: Any) -> str:

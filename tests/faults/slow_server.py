@@ -1,7 +1,6 @@
 """A small OpenAI-compatible server with a fixed latency that counts calls per request body, and a project that asks it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -167,11 +166,11 @@ def paid_project(
             thread.join()
 
 
-def start(sandbox: Sandbox, *arguments: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+def start(sandbox: Sandbox, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
     """The command as a process that a test can signal."""
     return subprocess.Popen(
-        [sys.executable, "-m", "promptops", *arguments], cwd=sandbox.root, env={**os.environ, **(env or {})},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "promptops", *arguments], cwd=sandbox.root, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, **options,
     )  # fmt: skip
 
 

@@ -3,11 +3,9 @@
 import ctypes
 import resource
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -185,32 +183,3 @@ def test_S13_where_shared_memory_cannot_be_had_nothing_is_paid(sandbox: Sandbox)
         failed = sandbox.run("eval", "--json")
 
     assert (3, 0, ".promptops/store.sqlite3") == (failed.code, server.calls, the_problem(failed)["where"])
-
-
-def test_S9_a_store_of_a_newer_promptops_is_left_alone(sandbox: Sandbox, call: Call):
-    """Bad input, and not one byte of it changes."""
-    call("eval")
-    path = sandbox.path(".promptops/store.sqlite3")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("pragma user_version = 99")
-        connection.execute("pragma wal_checkpoint(truncate)")
-    before = path.read_bytes()
-    refused = call("eval")
-
-    assert (2, before) == (refused.code, path.read_bytes())
-    assert "the run store has format 99" in refused.err
-
-
-@pytest.mark.parametrize("link", [".promptops", ".promptops/store.sqlite3"])
-def test_S12_a_store_that_is_a_link_is_refused(sandbox: Sandbox, call: Call, tmp_path: Path, link: str):
-    """Nothing is written to where a link in a checked-out project points."""
-    target = tmp_path / "elsewhere"
-    shutil.rmtree(sandbox.path(".promptops"))
-    if link == ".promptops":
-        target.mkdir()
-    sandbox.path(link).parent.mkdir(exist_ok=True)
-    sandbox.path(link).symlink_to(target)
-    refused = call("eval")
-
-    assert 4 == refused.code
-    assert not target.exists() or [] == list(target.iterdir())
