@@ -12,6 +12,7 @@ from statistics import median
 
 from benchmarks.corpus import NAME, make_project
 from benchmarks.measure import Cost, Figure, cost_of, cpu_so_far_s, finish, middle, start
+from benchmarks.model_runs import MODEL_RUNS
 
 PYTHON = sys.executable
 PROMPTOPS = (str(Path(PYTHON).with_name("promptops")),) if Path(PYTHON).with_name("promptops").exists() else (PYTHON, "-m", "promptops")  # fmt: skip
@@ -77,6 +78,7 @@ def million(folder: Path) -> Iterator[Figure]:
 
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "startup": startup, "overhead": overhead, "memory": memory, "scan": scan, "million": million,
+    **MODEL_RUNS,
 }  # fmt: skip
 
 

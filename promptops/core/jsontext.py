@@ -37,7 +37,7 @@ def parse_json(raw: str | bytes) -> Json:
     keys = _count_keys(value, 1)
     if keys is not None and data.count(b":") == keys:  # one colon for each key that was kept: none was there twice
         return value
-    if keys is None or data.count(b'":') != keys or _SPACED_COLON.search(data):
+    if keys is None or _colons_after_quotes(data) != keys or _SPACED_COLON.search(data):
         return _parse_slowly(data)
     return value
 
@@ -68,6 +68,12 @@ def at_pointer(value: Json, pointer: str) -> Json:
         else:
             raise KeyError(pointer)
     return value
+
+
+def _colons_after_quotes(data: bytes) -> int:
+    r"""How often `":` ends a key; `\":` is part of a text, such as JSON inside JSON, unless backslashes are escaped too."""
+    count = data.count(b'":')
+    return count if b"\\\\" in data else count - data.count(b'\\":')
 
 
 def _plain(item: object) -> Json:

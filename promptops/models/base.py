@@ -45,6 +45,14 @@ class Answer:
     retry_after_s: float | None = None
     sent: bool = True
 
+    def after(self, latency_s: float) -> "Answer":
+        """The same answer with its latency; `dataclasses.replace` would cost more than parsing it."""
+        return Answer(
+            outcome=self.outcome, text=self.text, detail=self.detail, model=self.model, input_tokens=self.input_tokens,
+            cached_input_tokens=self.cached_input_tokens, output_tokens=self.output_tokens, cost_nanousd=self.cost_nanousd,
+            usage_trusted=self.usage_trusted, latency_s=latency_s, retry_after_s=self.retry_after_s, sent=self.sent,
+        )  # fmt: skip
+
 
 class Client(Protocol):
     """A model that can be asked. Usable from one event loop; `close` when done."""

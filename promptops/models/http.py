@@ -4,7 +4,6 @@ import asyncio
 import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from promptops.core.errors import EvaluationError
@@ -55,7 +54,7 @@ class HttpClient:
         except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
             sent = not isinstance(error, aiohttp.ClientConnectorError)
             answer = Answer(outcome="connection", detail=f"{_cause(error)} at {self._host}", sent=sent)
-        return replace(self._key.redact_answer(answer), latency_s=time.perf_counter() - started)
+        return self._key.redact_answer(answer).after(time.perf_counter() - started)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector a text, in order. Raises EvaluationError when the server does not give them."""

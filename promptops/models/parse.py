@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -125,8 +125,8 @@ def _priced(answer: Answer, document: dict[str, Any], request: ModelRequest, pri
     input_tokens, output_tokens = counts
     cached = details.get("cached_tokens", 0) if trusted and isinstance(details, dict) else 0
     cached = cached if _is_count(cached) and cached <= input_tokens else 0
-    return replace(
-        answer, model=str(document.get("model", ""))[:200], usage_trusted=trusted,
+    return Answer(
+        outcome=answer.outcome, text=answer.text, detail=answer.detail, model=str(document.get("model", ""))[:200], usage_trusted=trusted,
         input_tokens=input_tokens, output_tokens=output_tokens, cached_input_tokens=cached,
         cost_nanousd=price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens, cached_input_tokens=cached),
     )  # fmt: skip

@@ -4,7 +4,6 @@ import asyncio
 import time
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 from promptops.core.money import Price
@@ -56,21 +55,21 @@ class SdkClient:
             cause = error.__cause__ or error
             sent = not isinstance(cause, httpx2.ConnectError)
             answer = Answer(outcome="connection", detail=f"{type(cause).__name__} at {self._host}", sent=sent)
-        return replace(self._key.redact_answer(answer), latency_s=time.perf_counter() - started)
+        return self._key.redact_answer(answer).after(time.perf_counter() - started)
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
 
     async def _call(self, request: ModelRequest) -> Response:
+        import httpx2
         import openai
 
+        body = request_body(request, self._model, stream=False)
         try:
-            async with self._open().chat.completions.with_streaming_response.create(
-                **request_body(request, self._model, stream=False)
-            ) as response:
-                body = b"".join([chunk async for chunk in response.iter_bytes()])
-                return Response(status=response.status_code, body=self._key.redact_bytes(body), host=self._host)
+            # not chat.completions.create: it walks the whole body by type annotations, 2 ms a call, to change nothing
+            response = await self._open().post("/chat/completions", cast_to=httpx2.Response, body=body)
+            return Response(status=response.status_code, body=self._key.redact_bytes(response.content), host=self._host)
         except openai.APIStatusError as error:
             found = error.response
             return Response(

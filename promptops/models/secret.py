@@ -43,6 +43,9 @@ class Secret:
 
     def redact_answer(self, answer: Answer) -> Answer:
         """The answer without the key in anything a provider wrote."""
+        written = (answer.text, answer.detail, answer.model)
+        if not any(form in text for form in self._forms for text in written):
+            return answer
         return replace(
             answer, text=self.redact(answer.text), detail=self.redact(answer.detail), model=self.redact(answer.model)
         )
