@@ -18,7 +18,7 @@ from promptops.models.base import Answer
 from promptops.project.store import RateLimit, Store
 
 MAX_WAIT_S = 120.0
-"""Longest pause a provider may ask for; beyond it the run stops."""
+"""Longest time a provider may ask to wait, at once or in a row without an answer between; beyond it the run stops."""
 _POLL_S = 0.25
 _SLOW = 4.0
 _SLOW_AT_LEAST_S = 2.0
@@ -36,6 +36,7 @@ class Ticket:
 
     attempt: int
     worst_nanousd: int
+    probe: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,6 +122,7 @@ class Admission:
         self._ended: list[tuple[int, str, int]] = []
         self._stopped = False
         self._paused_until = self._polled_at = 0.0
+        self._waiting_since: float | None = None
         self._pump_due = False
         self._probing = False
         self.rate_limited = 0
@@ -142,10 +144,13 @@ class Admission:
         self._ended.append((ticket.attempt, answer.outcome, cost))
         self.window.ended(answer, now)
         self.breaker.ended(answer.outcome, now)
-        self._probing = False
+        if ticket.probe:
+            self._probing = False
         if answer.outcome == "rate_limited":
             self.rate_limited += 1
-            self._pause(answer.retry_after_s or 0.0)
+            self._pause(answer.retry_after_s or 0.0, now)
+        else:
+            self._waiting_since = None
         if answer.outcome in ("auth", "quota"):
             self.stop("auth" if answer.outcome == "auth" else "quota")
         self._pump_soon()
@@ -167,11 +172,12 @@ class Admission:
             self._store.end_attempts(ended)
         self._store.flush()
 
-    def _pause(self, seconds: float) -> None:
-        if seconds > MAX_WAIT_S:
+    def _pause(self, seconds: float, now: float) -> None:
+        self._waiting_since = now if self._waiting_since is None else self._waiting_since
+        if now + seconds - self._waiting_since > MAX_WAIT_S:
             self.stop("wait")
         elif seconds > 0:
-            self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
+            self._paused_until = max(self._paused_until, now + seconds)
             self._store.block(self._limit.key, self._clock().timestamp() + seconds)
 
     def _pump_soon(self, delay_s: float = 0.0) -> None:
@@ -205,7 +211,8 @@ class Admission:
             self._waiting.clear()
             return
         for item, attempt in zip(going, attempts, strict=True):
-            item.future.set_result(Ticket(attempt=attempt, worst_nanousd=item.worst_nanousd))
+            probe = self.breaker.is_open  # while it is open, one call goes at a time
+            item.future.set_result(Ticket(attempt=attempt, worst_nanousd=item.worst_nanousd, probe=probe))
 
     def _choose(self, going: list[_Waiting]) -> float:
         """Move those who may go now from the queue to `going`; seconds until it is worth looking again, 0 for at the next end."""
