@@ -9,7 +9,7 @@ from pathlib import Path
 from promptops.core.errors import EvaluationError
 from promptops.core.suite import GatePolicy
 from promptops.evaluation.compare import RunComparison, compare_draws, run_scores
-from promptops.evaluation.execute import Options, Progress, execute
+from promptops.evaluation.execute import Executed, Options, Progress, execute
 from promptops.evaluation.plan import Clock, Plan, Selection, make_plan
 from promptops.evaluation.policy import PolicyChange, policy_changes
 from promptops.evaluation.session import start_run
@@ -45,7 +45,8 @@ class Session:
     clock: Clock
     on_progress: Callable[[Progress], None]
 
-    def run(self, plan: Plan, options: Options) -> Run:
+    def run(self, plan: Plan, options: Options) -> Executed:
+        """A whole run. Raises EvaluationError when it lacks answers, with the exit code of a signal that ended it."""
         executed = start_run(
             plan,
             plan.connect(),
@@ -55,7 +56,7 @@ class Session:
             options=options,
             on_progress=self.on_progress,
         )
-        return _complete(executed.run)
+        return _complete(executed)
 
 
 def evaluate_against(
@@ -72,10 +73,14 @@ def evaluate_against(
     recorded = find_baseline(session, before)
     paid = after.model.provider != "local"
     fresh = replace(session.options, reuse=session.options.reuse and not paid)
-    baseline = recorded or session.run(before, fresh)
-    run = session.run(after, session.options)
-    redraw = _Redraw(session, before, after, cached=recorded is not None)
-    found = compare_draws(session.store, baseline, run, policy=policy, draw_more=redraw.draw_more)
+    baseline = recorded or session.run(before, fresh).run
+    executed = session.run(after, session.options)
+    # An answer from the store may be old: it screens, and does not decide.
+    keep_first = not (paid and executed.progress.reused)
+    redraw = _Redraw(session, before, after, kept={"baseline": int(recorded is None), "candidate": int(keep_first)})
+    found = compare_draws(
+        session.store, baseline, executed.run, policy=policy, draw_more=redraw.draw_more, keep_first=keep_first
+    )
     return Against(found=found, ref=ref, cached=recorded is not None, changes=changes)
 
 
@@ -117,21 +122,30 @@ def _base(
     return plan, suite.gate, policy_changes(tree, suite, after.evaluable)
 
 
-def _complete(run: Run) -> Run:
+def _complete(executed: Executed) -> Executed:
+    run = executed.run
     if run.state != "complete":
-        raise EvaluationError(f"run {run.id} of {run.header.prompt} is {run.state}", why="without every answer there is no verdict; this is not a regression",
-                              hint=f"`promptops eval --resume {run.id}` or `promptops retry {run.id}`, then again")  # fmt: skip
-    return run
+        go_on = f"`promptops eval --resume {run.id}` or `promptops retry {run.id}`"
+        error = EvaluationError(
+            f"run {run.id} of {run.header.prompt} is {run.state}", why="without every answer there is no verdict; this is not a regression",
+            hint=go_on if run.header.kind == "baseline" else "run the same command again",
+        )  # fmt: skip
+        error.exit_code = executed.exit_code
+        raise error
+    return executed
 
 
 @dataclass(slots=True)
 class _Redraw:
-    """Draws both sides again in one go, interleaved, when the gate first asks for either."""
+    """Draws both sides again in one go, interleaved, when the gate first asks for either.
+
+    `kept` is how many draws of a case each side brings into the final test.
+    """
 
     session: Session
     before: Plan
     after: Plan
-    cached: bool
+    kept: dict[Side, int]
     drawn: dict[Side, dict[str, list[float]]] = field(default_factory=lambda: {"baseline": {}, "candidate": {}})
     given: dict[Side, dict[str, int]] = field(default_factory=lambda: {"baseline": {}, "candidate": {}})
 
@@ -149,7 +163,7 @@ class _Redraw:
 
     def _draw(self, side: Side, case_ids: Sequence[str], n: int) -> None:
         """`n` draws of the side that was asked for, and as many of the other as it will need next to it."""
-        had: dict[Side, int] = {"baseline": 0 if self.cached else 1, "candidate": 1}
+        had = self.kept
         sides: tuple[tuple[Side, Plan], ...] = (("baseline", self.before), ("candidate", self.after))
         target = had[side] + self.given[side].get(case_ids[0], 0) + n
         other: Side = "candidate" if side == "baseline" else "baseline"
@@ -185,7 +199,7 @@ class _Redraw:
                 options=share,
                 on_progress=session.on_progress,
             )
-            return _complete(executed.run)
+            return _complete(executed).run
 
         return list(await asyncio.gather(*(one(plan) for plan in plans)))
 
@@ -194,7 +208,7 @@ def record_baseline(session: Session, name: str, *, model: str, at: str, draws: 
     """Draw every case `draws` times, asking anew, and keep the run as the baseline of this content."""
     plan = make_plan(session.project, name, model=model, selection=Selection(repeat=draws), at=at)
     options = replace(session.options, reuse=plan.model.provider == "local")
-    return session.run(replace(plan, kind="baseline"), options)
+    return session.run(replace(plan, kind="baseline"), options).run
 
 
 def baseline_file(folder: Path, run: Run) -> Path:

@@ -58,9 +58,10 @@ def compare_runs(store: Store, baseline: Run, candidate: Run, *, seed: int = 0) 
 
 
 def compare_draws(
-    store: Store, baseline: Run, candidate: Run, *, policy: GatePolicy, draw_more: DrawMore | None = None, seed: int = 0
-) -> RunComparison:
-    """The gate's verdict on two complete runs over the same cases. Raises as `compare_runs`."""
+    store: Store, baseline: Run, candidate: Run, *, policy: GatePolicy, draw_more: DrawMore | None = None,
+    keep_first: bool = True, seed: int = 0,
+) -> RunComparison:  # fmt: skip
+    """The gate's verdict on two complete runs over the same cases, as `decide`. Raises as `compare_runs`."""
     before, after = run_scores(store, baseline), run_scores(store, candidate)
     _refuse_other_cases(before, after)
     comparison = decide(
@@ -68,6 +69,7 @@ def compare_draws(
         case_draws(after.values(), policy),
         policy=policy,
         draw_more=draw_more,
+        keep_first=keep_first,
         seed=seed,
     )
     return RunComparison(

@@ -20,24 +20,26 @@ from promptops.gate.stats import (
 from promptops.gate.verdict import CaseChange, CategoryVerdict, Comparison, Verdict
 
 _FIRST_REDRAW = 3
+_FIRST_REDRAW_STAGE = 2
 _TIE = 1e-9
 Draws = dict[str, tuple[float, ...]]
 
 
 def decide(
     baseline: Sequence[CaseDraws], candidate: Sequence[CaseDraws], *, policy: GatePolicy | None = None,
-    draw_more: DrawMore | None = None, seed: int = 0,
+    draw_more: DrawMore | None = None, keep_first: bool = True, seed: int = 0,
 ) -> Comparison:  # fmt: skip
     """A verdict for every category and slice of the cases that both sides have.
 
     More than one baseline draw a case means that they were drawn earlier, with an older provider perhaps: they screen, and
-    the final test is of fresh draws only. Without `draw_more` the draws given decide. Deterministic for a seed (and what
-    `draw_more` gives); independent of the order of cases. Raises ValueError without common cases, or for a case given twice.
+    the final test is of fresh draws only; say `keep_first=False` when those of the candidate were drawn earlier as well.
+    Without `draw_more` the draws given decide. Deterministic for a seed (and what `draw_more` gives); independent of the
+    order of cases. Raises ValueError without common cases, or for a case given twice.
     """
     evidence = _Evidence.of(baseline, candidate, policy or GatePolicy(), seed)
     if draw_more is None:
         return _decide_with_what_is_there(evidence)
-    return _decide_in_stages(evidence, draw_more)
+    return _decide_in_stages(evidence, draw_more, keep_first=keep_first)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def _mirrored(found: Sequence[Unit]) -> list[Unit]:
     return [Unit(baseline=unit.candidate, candidate=unit.baseline) for unit in found]
 
 
-def _decide_in_stages(evidence: _Evidence, draw_more: DrawMore) -> Comparison:
+def _decide_in_stages(evidence: _Evidence, draw_more: DrawMore, *, keep_first: bool) -> Comparison:
     policy = evidence.policy
     cache = evidence.has_cache
     screen, confirm = (policy.screen, policy.confirm) if cache else (policy.screen_uncached, policy.confirm_uncached)
@@ -117,9 +119,11 @@ def _decide_in_stages(evidence: _Evidence, draw_more: DrawMore) -> Comparison:
     calls: dict[int, int] = {1: _count(evidence.candidate) + _count(evidence.fresh)}
     suspicious = [row for row in evidence.rows if _worse_p(evidence, evidence.units(row)) <= screen]
     first_cached = dict(evidence.cached) if cache else {}
-    for number, wanted in ((2, min(_FIRST_REDRAW, policy.draws)), (3, policy.draws)):
+    for number, wanted in ((_FIRST_REDRAW_STAGE, min(_FIRST_REDRAW, policy.draws)), (3, policy.draws)):
         if not suspicious:
             break
+        if number == _FIRST_REDRAW_STAGE and not keep_first:
+            evidence.candidate |= {case_id: () for row in suspicious for case_id in evidence.rows[row]}
         calls[number] = _draw(evidence, suspicious, wanted, draw_more)
         tested = {row: _worse_p(evidence, evidence.units(row)) for row in suspicious}
         stage |= dict.fromkeys(suspicious, number)

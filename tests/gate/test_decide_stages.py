@@ -85,6 +85,18 @@ def test_without_a_cache_the_first_draws_of_both_sides_are_kept():
     )
 
 
+def test_C5_first_draws_from_the_store_screen_and_never_decide():
+    """The candidate's stored answers are wrong, those of today are right: all five of the final test are new, and it passes."""
+    source = steady(1, 1)
+
+    found = decide(source.cached(), cases("a", [[0]] * 20), draw_more=source.draw_more, keep_first=False)
+
+    assert ([("baseline", 20, 3), ("candidate", 20, 3)], {1: 20, 2: 120}) == (source.asked, found.calls)
+    assert ((3, 3), 1.0, 0.0, False) == (
+        found.verdicts[0].draws, found.verdicts[0].p, found.verdicts[0].difference, found.blocked,
+    )  # fmt: skip
+
+
 def test_only_suspicious_rows_are_drawn_again():
     """The cases of b are not asked again because a looks worse."""
     ids = [*TWENTY, *(f"b{number}" for number in range(25))]
