@@ -36,7 +36,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lat
 
 async def main(latency_s: float, port_file: Path) -> None:
     server = await asyncio.start_server(lambda r, w: _serve(r, w, latency_s), "127.0.0.1", 0)
-    port_file.write_text(str(server.sockets[0].getsockname()[1]))
+    port_file.write_text(str(server.sockets[0].getsockname()[1]))  # noqa: ASYNC240 - once, before anybody is served
     async with server:
         await server.serve_forever()
 

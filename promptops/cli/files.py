@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from promptops.core.errors import ExitCode
+from promptops.core.errors import DataError, ExitCode
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -59,7 +59,10 @@ def lint(
     from promptops.report.tables import count, next_line
 
     project = open_project(Path.cwd())
-    report = lint_project(project, names or project.names())
+    wanted = names or project.names()
+    if not wanted:
+        raise DataError("no prompts", where="prompts/", hint="run `promptops init`")
+    report = lint_project(project, wanted)
     code = ExitCode.BAD_INPUT if report.problems else ExitCode.OK
     if as_json:
         emit_json({"exit_code": int(code), "prompts": report.prompts, "cases": report.cases,

@@ -8,7 +8,6 @@ import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from promptops.core.errors import Problem
 from promptops.core.text import terms
@@ -100,7 +99,15 @@ class PassageIndex:
         return hits
 
 
-@lru_cache(maxsize=16)
+_INDEXES: dict[int, tuple[tuple[Passage, ...], PassageIndex]] = {}
+_MAX_INDEXES = 16
+
+
 def index_of(passages: tuple[Passage, ...]) -> PassageIndex:
-    """A shared index of these passages, for single-threaded use."""
-    return PassageIndex(passages)
+    """A shared index of this very tuple, for single-threaded use; found by identity, as hashing passages costs more than searching."""
+    found = _INDEXES.get(id(passages))
+    if found is None or found[0] is not passages:
+        if len(_INDEXES) >= _MAX_INDEXES:
+            del _INDEXES[next(iter(_INDEXES))]
+        found = _INDEXES[id(passages)] = (passages, PassageIndex(passages))
+    return found[1]

@@ -28,6 +28,12 @@ def find_case(store: Store, project: Project, run: Run, case_id: str, draw: int 
             return CaseView(result=result, answer=store.find_answer(result.answer_key), case=case,
                             where=f"golden/{run.header.prompt}.jsonl:{result.line}")  # fmt: skip
         known.append(result.case_id)
+    if case_id in known:
+        raise DataError(
+            f"case {case_id} has no draw {draw + 1} in run {run.id}",
+            why=f"it has {known.count(case_id)}",
+            hint="leave --draw out",
+        )
     raise DataError(f"run {run.id} has no case {case_id[:60]!r}", hint=did_you_mean(case_id, set(known)))
 
 

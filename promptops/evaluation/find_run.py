@@ -54,28 +54,29 @@ def _subject(project: Project, content: Evaluable, run: Run) -> str:
 def find_pair(store: Store, project: Project, base: str, candidate: str, prompt: str = "") -> tuple[Run, Run]:
     """Baseline and candidate run; whichever names its prompt (an id or a file) says what the other may mean.
 
-    Without a candidate it is the newest other run of the same prompt. Raises DataError or EvaluationError.
+    Without a candidate it is the newest other run of the same prompt; for `latest` alone, the newest is the candidate and
+    the one before it the baseline. Raises DataError or EvaluationError.
     """
-    if candidate and not prompt and not _names_itself(base):
+    if candidate and not prompt and not _names_itself(base) and (_names_itself(candidate) or candidate == "latest"):
         after = find_run(store, project, candidate, prompt)
         return find_run(store, project, base, after.header.prompt), after
-    before = find_run(store, project, base, prompt or _newest_prompt(store, base))
+    before = find_run(store, project, base, prompt or _newest_prompt(store, base, candidate))
     prompt = before.header.prompt
     if candidate:
         return before, find_run(store, project, candidate, prompt)
     others = [run for run in store.runs(prompt) if run.id != before.id]
     if not others:
         raise DataError(f"only one run of {prompt}", hint=f"make another with `promptops eval {prompt}`")
-    return before, others[0]
+    return (others[0], before) if base == "latest" else (before, others[0])
 
 
 def _names_itself(text: str) -> bool:
     return is_run_id(text) or text.endswith(".jsonl")
 
 
-def _newest_prompt(store: Store, base: str) -> str:
-    """For a bare git ref: the prompt that was evaluated last."""
-    if _names_itself(base) or base == "latest":
+def _newest_prompt(store: Store, base: str, candidate: str) -> str:
+    """For git refs alone: the prompt that was evaluated last."""
+    if _names_itself(base) or (base == "latest" and not candidate):
         return ""
     runs = store.runs()
     return runs[0].header.prompt if runs else ""

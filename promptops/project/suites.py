@@ -1,10 +1,12 @@
 """golden/<name>.yaml: the suite and its checks."""
 
 from collections.abc import Mapping
+from datetime import date
 from importlib.metadata import entry_points
 from typing import Any
 
 from promptops.core.checks import CHECKS, Check, Cost, JsonSchemaCheck, Python
+from promptops.core.checks.forms import date_fault
 from promptops.core.errors import DataError, Problem, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.money import parse_usd
@@ -133,6 +135,16 @@ class _Builder:
                 )
         if kind == "language" and "is" in options:
             options = {"is_" if key == "is" else key: item for key, item in options.items()}
+        if (
+            kind == "format"
+            and options.get("format") == "date"
+            and not _writes_dates(options.get("date_format", "%Y-%m-%d"))
+        ):
+            self._problem(
+                path,
+                f"date_format {options['date_format']!r} cannot be read back",
+                "use strptime codes, such as %d.%m.%Y",
+            )
         if kind == "length" and options.get("max", options.get("min", 0)) < options.get("min", 0):
             self._problem(path, "length.max is below length.min")
         if options.get("path") and self.prompt.output_format != "json":
@@ -210,3 +222,8 @@ class _Builder:
         settings = {key: gate[key] for key in _PLAIN if key in gate}
         return GatePolicy(by=by, tolerances=tolerances, min_pass=floors if isinstance(floors, int | float) else None,
                             min_pass_by=by_name, **settings)  # fmt: skip
+
+
+def _writes_dates(date_format: str) -> bool:
+    """Whether a date written in this format is one the check would accept."""
+    return not date_fault(date(2024, 12, 31).strftime(date_format), date_format)

@@ -30,6 +30,7 @@ from promptops.core.jsontext import Json
 Path = tuple[str | int, ...]
 MAX_BYTES = 2_000_000
 _MAX_DEPTH = 50
+_LONGEST_INTEGER = 40
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"(?:[-+]?[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
 _AMBIGUOUS = re.compile(r"(?:y|yes|n|no|on|off|true|false|null|=|<<)", re.IGNORECASE)
@@ -160,7 +161,7 @@ class _Reader:
         if _AMBIGUOUS.fullmatch(text):
             self._refuse(event, f"ambiguous value {text}", "write true, false or null, or quote it")
         elif _INTEGER.fullmatch(text):
-            if len(text) > 18:
+            if len(text) > _LONGEST_INTEGER or not -(2**63) <= int(text) < 2**63:
                 self._refuse(event, "integer beyond 64 bits", "quote it")
                 return 0
             return int(text)

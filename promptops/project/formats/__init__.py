@@ -57,6 +57,11 @@ def _problem(violation: SchemaViolation, node: Mapping[str, Any], value: Json, w
     if choices and all(choices):
         number = "exactly one" if violation.keyword == "oneOf" else "at least one"
         return Problem(what=f"{name} needs {number} of {', '.join(choice[0] for choice in choices)}", where=where)
+    if violation.keyword == "required":
+        missing = violation.message.partition('"')[2].partition('"')[0]
+        return Problem(
+            what=f"{name if violation.path else 'it'} has no {missing!r}", where=where, hint=f"add {missing!r}"
+        )
     return Problem(what=f"{name}{shown} {violation.message.removeprefix('value ')}", where=where)
 
 
