@@ -236,7 +236,7 @@ class _Frontend:
         if code is ExitCode.OK and summary.missed_floors:
             code = ExitCode.GATE
         if not self.as_json:
-            _print(store, summary, code, executed.progress.stopped_by)
+            _print(store, summary, code, executed)
         return summary, code
 
 
@@ -252,13 +252,21 @@ def _plan(project: "Project", name: str, model: str, candidate: str, selection: 
     return make_plan(project, name, model=model, candidate=candidate, selection=selection, at=at)
 
 
-def _print(store: "Store", summary: "Summary", code: ExitCode, stopped_by: str) -> None:
+def _print(store: "Store", summary: "Summary", code: ExitCode, executed: "Executed") -> None:
     from rich.text import Text
 
     from promptops.cli.output import emit
     from promptops.report.run import render_run
 
-    emit(render_run(summary, _next_commands(store, summary, code), stopped_by=stopped_by))
+    progress = executed.progress
+    emit(
+        render_run(
+            summary,
+            _next_commands(store, summary, code),
+            stopped_by=progress.stopped_by,
+            stop_detail=progress.stop_detail,
+        )
+    )
     emit(Text(""))
 
 

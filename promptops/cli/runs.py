@@ -72,6 +72,7 @@ def watch_run(
 
     from promptops.cli.output import note
     from promptops.evaluation.find_run import find_run
+    from promptops.project.lock import is_held
 
     project, store = _open()
     with closing(store):
@@ -79,6 +80,9 @@ def watch_run(
         while found.state == "running":
             done, passed = store.count_results(found.id)
             note(f"{found.id} {found.header.prompt}: {done}/{found.header.planned} done, {passed} passed")
+            if not is_held(project.root, found.id):
+                note(f"no process makes this run any more; go on with `promptops eval --resume {found.id}`")
+                break
             time.sleep(every_s)
             found = store.run(found.id)
     return show_run(found.id)

@@ -115,7 +115,7 @@ class Admission:
     """One for a run. Not thread-safe: lives in the run's event loop."""
 
     def __init__(self, store: Store, run_id: str, clock: Clock, *, window: Window, cap: SpendCap, breaker: Breaker,
-                 limit: RateLimit, on_stop: Callable[[Stop], None]) -> None:  # fmt: skip
+                 limit: RateLimit, on_stop: Callable[[Stop, str], None]) -> None:  # fmt: skip
         self._store, self._run_id, self._clock = store, run_id, clock
         self.window, self.cap, self.breaker, self._limit, self._on_stop = window, cap, breaker, limit, on_stop
         self._waiting: deque[_Waiting] = deque()
@@ -126,6 +126,7 @@ class Admission:
         self._pump_due = False
         self._probing = False
         self.rate_limited = 0
+        self._last_failure = ""
 
     async def admit(self, key: str, *, tokens: int, worst_nanousd: int) -> Ticket:
         """Wait for a turn. Raises Stopped when there will be none, EvaluationError when the store cannot be written."""
@@ -144,6 +145,7 @@ class Admission:
         self._ended.append((ticket.attempt, answer.outcome, cost))
         self.window.ended(answer, now)
         self.breaker.ended(answer.outcome, now)
+        self._last_failure = answer.detail or self._last_failure
         if ticket.probe:
             self._probing = False
         if answer.outcome == "rate_limited":
@@ -152,14 +154,14 @@ class Admission:
         else:
             self._waiting_since = None
         if answer.outcome in ("auth", "quota"):
-            self.stop("auth" if answer.outcome == "auth" else "quota")
+            self.stop("auth" if answer.outcome == "auth" else "quota", answer.detail)
         self._pump_soon()
 
-    def stop(self, reason: Stop) -> None:
-        """Let nobody through any more."""
+    def stop(self, reason: Stop, detail: str = "") -> None:
+        """Let nobody through any more; `detail` is what a provider did, for the person who reads why."""
         if not self._stopped:
             self._stopped = True
-            self._on_stop(reason)
+            self._on_stop(reason, detail)
         while self._waiting:
             future = self._waiting.popleft().future
             if not future.done():
@@ -175,7 +177,7 @@ class Admission:
     def _pause(self, seconds: float, now: float) -> None:
         self._waiting_since = now if self._waiting_since is None else self._waiting_since
         if now + seconds - self._waiting_since > MAX_WAIT_S:
-            self.stop("wait")
+            self.stop("wait", f"it asks to wait {seconds:.0f} s")
         elif seconds > 0:
             self._paused_until = max(self._paused_until, now + seconds)
             self._store.block(self._limit.key, self._clock().timestamp() + seconds)
@@ -226,7 +228,7 @@ class Admission:
                 break
             pause_s = self.breaker.wait_s(now)
             if pause_s is None:
-                self.stop("outage")
+                self.stop("outage", self._last_failure)
                 return 0.0
             if pause_s > 0:
                 return pause_s

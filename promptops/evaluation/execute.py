@@ -56,6 +56,7 @@ class Progress:
     cost_nanousd: int = 0
     max_cost_nanousd: int | None = None
     stopped_by: Stop = ""
+    stop_detail: str = ""
     categories: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, category: str, *, passed: bool | None) -> None:
@@ -172,8 +173,9 @@ class _Execution:
             self.progress.add(result.category, passed=result.passed)
         return done
 
-    def _stopped(self, reason: Stop) -> None:
-        self.progress.stopped_by = self.progress.stopped_by or reason
+    def _stopped(self, reason: Stop, detail: str) -> None:
+        if not self.progress.stopped_by:
+            self.progress.stopped_by, self.progress.stop_detail = reason, detail
 
     async def _work(self, draws: Iterator[tuple[Case, int]]) -> None:
         try:

@@ -62,6 +62,7 @@ class Summary:
     worst: tuple[Result, ...]
     ledger: Ledger
     stored: int
+    untrusted_usage: int
 
     @property
     def coverage(self) -> float:
@@ -127,7 +128,7 @@ def summarize(store: Store, run: Run) -> Summary:
                 worst = _worst(worst)
     gate = gate_policy(run)
     return Summary(
-        run=run, total=total.row("total"), ledger=store.ledger(run.id), outcomes=dict(outcomes), worst=tuple(_worst(worst)),
+        run=run, total=total.row("total"), ledger=store.ledger(run.id), untrusted_usage=store.untrusted_usage(run.id), outcomes=dict(outcomes), worst=tuple(_worst(worst)),
         categories=tuple(tally.row(name, gate.floor(name, is_category=True)) for name, tally in sorted(categories.items())),
         slices=tuple(tally.row(name, gate.floor(name, is_category=False)) for name, tally in sorted(slices.items())),
         checks=tuple(CheckRow(name=name, passed=counts[True], failed=counts[False], unscored=counts[None])

@@ -24,6 +24,15 @@ def run_lock(root: Path, run_id: str) -> Iterator[None]:
         lock.release()
 
 
+def is_held(root: Path, run_id: str) -> bool:
+    """Whether some process has the run now."""
+    try:
+        with run_lock(root, run_id):
+            return False
+    except EvaluationError:
+        return True
+
+
 def _acquire(folder: Path, run_id: str, owner: Path) -> FileLock:
     try:
         folder.mkdir(exist_ok=True)

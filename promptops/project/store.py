@@ -315,6 +315,14 @@ class Store:
         )
         return [str(row[0]) for row in rows]
 
+    def untrusted_usage(self, run_id: str) -> int:
+        """Draws of a run whose answer came with token counts that cannot be true."""
+        row = self._sql.execute(
+            "select count(*) from results join answers on answers.key = results.answer_key where run_id = ? and not usage_trusted",
+            (run_id,),
+        ).fetchone()
+        return int(row[0])
+
     def count_results(self, run_id: str) -> tuple[int, int]:
         """(stored, passed) draws of a run."""
         row = self._sql.execute(

@@ -11,7 +11,7 @@ from promptops.core.money import format_usd
 from promptops.evaluation.admission import MAX_WAIT_S
 from promptops.evaluation.summary import Row, Summary
 from promptops.project.store import Result, Run
-from promptops.report.show import show
+from promptops.report.show import escape, show
 from promptops.report.tables import count, headline, next_line, percent, percent_interval, seconds, table
 
 
@@ -24,27 +24,29 @@ def run_name(run: Run) -> str:
 _STOPPED = {
     "SIGINT": "interrupted", "SIGTERM": "terminated", "auth": "the provider refused the key: check the key",
     "quota": "the provider says the quota is used up: check key and quota", "budget": "the budget of this run is used up",
-    "wait": f"the provider asks to wait longer than {MAX_WAIT_S:.0f} s", "outage": "the provider does not answer",
+    "wait": f"the provider asks to wait longer than {MAX_WAIT_S:.0f} s altogether", "outage": "the provider does not answer",
 }  # fmt: skip
 
 
-def render_run(summary: Summary, next_commands: list[str], *, stopped_by: str = "") -> RenderableType:
+def render_run(
+    summary: Summary, next_commands: list[str], *, stopped_by: str = "", stop_detail: str = ""
+) -> RenderableType:
     """The answer first, then the tables, the worst cases, notices, and what to do next."""
-    parts: list[RenderableType] = [_answer(summary, stopped_by), _tables(summary), *_notices(summary)]
+    parts: list[RenderableType] = [_answer(summary, stopped_by, stop_detail), _tables(summary), *_notices(summary)]
     if summary.worst:
         parts += [Text(""), Text(_worst_title(summary), style="bold"), _worst(summary.worst)]
     parts += [Text(""), *(next_line(line) for line in next_commands)]
     return Group(*parts)
 
 
-def _answer(summary: Summary, stopped_by: str) -> Text:
+def _answer(summary: Summary, stopped_by: str, stop_detail: str) -> Text:
     run, total = summary.run, summary.total
     name = f"{run_name(run)} on {run.header.model}"
     if stopped_by and summary.stored < run.header.planned:
         return headline(
             "STOPPED",
             "yellow",
-            f"{name}: {_STOPPED[stopped_by]}; {summary.stored} of {run.header.planned} results kept, no verdict",
+            f"{name}: {_STOPPED[stopped_by]}{f' ({escape(stop_detail)})' if stop_detail else ''}; {summary.stored} of {run.header.planned} results kept, no verdict",
         )
     if run.state == "interrupted":
         return headline("STOPPED", "yellow", f"{name}: {summary.stored} of {run.header.planned} answers kept")
@@ -118,6 +120,11 @@ def _notices(summary: Summary) -> Iterator[Text]:
         yield show(
             f"{count(number, 'answer')} ended in {outcome}: not scored, and not counted as wrong", style="yellow"
         )
+    if summary.untrusted_usage:
+        yield Text(
+            f"{summary.untrusted_usage} answers came with usage that cannot be true; their cost is an estimate",
+            style="yellow",
+        )
     if header.rubric_digest:
         yield Text("the rubric is part of the subject; no judge scored this run", style="dim")
     paid = f"{ledger.attempts} calls, {format_usd(ledger.paid_nanousd)} paid" if ledger.attempts else "nothing paid"
@@ -159,7 +166,7 @@ def run_json(summary: Summary) -> dict[str, Any]:
         "categories": [_row_json(row) for row in summary.categories], "slices": [_row_json(row) for row in summary.slices],
         "checks": [{"name": item.name, "passed": item.passed, "failed": item.failed, "unscored": item.unscored} for item in summary.checks],
         "outcomes": dict(summary.outcomes), "missed_floors": [row.name for row in summary.missed_floors],
-        "paid_nanousd": summary.ledger.paid_nanousd, "possibly_paid_nanousd": summary.ledger.possibly_nanousd, "calls": summary.ledger.attempts,
+        "untrusted_usage": summary.untrusted_usage, "paid_nanousd": summary.ledger.paid_nanousd, "possibly_paid_nanousd": summary.ledger.possibly_nanousd, "calls": summary.ledger.attempts,
         "worst": [{"case": item.case_id, "category": item.category, "passed": item.passed, "why": why(item)} for item in summary.worst],
     }  # fmt: skip
 

@@ -56,7 +56,7 @@ class Door:
             store,
             RUN,
             lambda: datetime.fromtimestamp(loop.time(), UTC),
-            on_stop=self.stops.append,
+            on_stop=lambda reason, _: self.stops.append(reason),
             **(parts | settings),
         )
 

@@ -59,9 +59,7 @@ def _problem(violation: SchemaViolation, node: Mapping[str, Any], value: Json, w
         return Problem(what=f"{name} needs {number} of {', '.join(choice[0] for choice in choices)}", where=where)
     if violation.keyword == "required":
         missing = violation.message.partition('"')[2].partition('"')[0]
-        return Problem(
-            what=f"{name if violation.path else 'it'} has no {missing!r}", where=where, hint=f"add {missing!r}"
-        )
+        return Problem(what=f"{name if violation.path else 'it'} has no {missing!r}", where=where)
     return Problem(what=f"{name}{shown} {violation.message.removeprefix('value ')}", where=where)
 
 
