@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 from promptops.core.errors import EvaluationError
 from promptops.core.suite import GatePolicy
@@ -209,8 +208,3 @@ def record_baseline(session: Session, name: str, *, model: str, at: str, draws: 
     plan = make_plan(session.project, name, model=model, selection=Selection(repeat=draws), at=at)
     options = replace(session.options, reuse=plan.model.provider == "local")
     return session.run(replace(plan, kind="baseline"), options).run
-
-
-def baseline_file(folder: Path, run: Run) -> Path:
-    """Where an exported baseline is kept."""
-    return folder / f"baseline-{run.header.prompt}-{run.id}.jsonl"
