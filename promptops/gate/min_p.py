@@ -32,6 +32,7 @@ def min_p(
     for number, drop in enumerate(changed):
         for row, size in drop.items():
             matrix[number, place[row]] += size
+    matrix = np.round(matrix, _DIGITS)  # what is left of 0.1 + 0.2 - 0.3 is no change
     observed = np.round(matrix.sum(axis=0), _DIGITS)
     resampled = _sign_flips(matrix, seed)
     worse = _step_down(observed, resampled, matrix)

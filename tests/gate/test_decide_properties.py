@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from draw_source import DrawSource
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from promptops.gate import CaseDraws, GatePolicy, Verdict, decide
@@ -124,6 +124,7 @@ def test_large_drops_are_found(kept: int):
 
 @QUICK
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=25), st.integers(0, 99))
+@example([(0.0, 5e-324)], 0)
 def test_verdict_agrees_with_its_numbers(scores: list[tuple[float, float]], seed: int):
     """Scores of two runs: the interval holds the difference, p are ordered, and only a small p blocks."""
     before, after = (

@@ -101,3 +101,11 @@ def test_rows_without_a_change_have_p_one():
     worse, better = min_p([{"a": 0.0}, {"b": 0.0}], ROWS, seed=0)
 
     assert {(1.0, 1.0)} == {(p.raw, p.adjusted) for found in (worse, better) for p in found.values()}
+
+
+@pytest.mark.parametrize("rest", [5e-324, 0.1 + 0.2 - 0.3])
+def test_what_rounding_leaves_is_no_change(rest: float):
+    """Sums of scores that are equal but for their last bits: p = 1, and other rows keep theirs."""
+    worse, _ = min_p([{"a": rest}, *[{"b": 1.0}] * 5], ROWS, seed=0)
+
+    assert {"a": 1.0, "b": 1 / 32} == pytest.approx({row: found.raw for row, found in worse.items()})
