@@ -205,3 +205,15 @@ def test_detectable_drop_needs_several_draws():
     single = decide(cases("a", PASSED * 50), cases("a", PASSED * 50)).verdicts[0]
 
     assert single.detectable is None
+
+
+def test_guard_counts_cases_that_lose_less_those_that_win():
+    """Three cases break for good, one wins a draw: the sign-flip p is 2/16, which is enough, but three less one is not three."""
+    before = cases("a", [[1] * 5] * 3 + [[1, 1, 1, 1, 0]] + [[1] * 5] * 6)
+    after = cases("a", [[0] * 5] * 3 + [[1] * 5] * 7)
+
+    row = decide(before, after).verdicts[0]
+    alone = decide(before[:3] + before[4:], after[:3] + after[4:]).verdicts[0]
+
+    assert (Verdict.CASES_BROKE, 2 / 16) == (row.verdict, pytest.approx(row.p_guard))
+    assert (Verdict.REGRESSED, 1 / 8) == (alone.verdict, pytest.approx(alone.p_guard))
