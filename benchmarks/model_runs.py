@@ -85,7 +85,7 @@ def kills(folder: Path) -> Iterator[Figure]:
     root = make_project(folder / "project", _KILLED_CASES)
     rng = random.Random(7)
     arguments = (*EVAL[:6], "fixed", "--concurrency", str(_KILLED_IN_FLIGHT), "--json")
-    with _provider(folder, 0.05) as port:
+    with _provider(folder, 0.12) as port:
         _point_to(root, port, "http")
         done = 0
         while done < _KILLS:

@@ -242,13 +242,13 @@ class Store:
         """The answer to a key; if there is none, the newest that a run kept for itself under `<key>:<run id>`."""
         if key in self._answers:
             return self._answers[key]
-        row = (
-            self._sql.execute("select * from answers where key = ?", (key,)).fetchone()
-            or self._sql.execute(
-                "select * from answers where key > ? and key < ? order by key desc limit 1", (f"{key}:", f"{key};")
-            ).fetchone()
-        )
-        return _answer(row) if row else None
+        near = self._sql.execute(
+            "select * from answers where key >= ? and key < ? order by key", (key, f"{key};")
+        ).fetchall()
+        found = [row for row in near if row[0] == key or row[0].startswith(f"{key}:")]  # near `:1` lie `:10` and so on
+        if not found:
+            return None
+        return _answer(found[0] if found[0][0] == key else found[-1])
 
     def add_answer(self, answer: StoredAnswer) -> None:
         """Kept until the next flush; the first answer to a key stays."""
