@@ -1,5 +1,6 @@
 """promptops eval NAME --against REF."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from promptops.core.errors import DataError, ExitCode
@@ -14,9 +15,9 @@ def eval_against(
     settings: dict[str, Any],
 ) -> int:  # fmt: skip
     """Judge each prompt against what it was at `ref`; the exit code is the worst."""
-    from promptops.cli.output import emit_json
+    from promptops.cli.output import emit_json, note
     from promptops.cli.session import open_session
-    from promptops.evaluation.against import evaluate_against
+    from promptops.evaluation.against import NewPromptError, evaluate_against
 
     if dry_run:
         raise DataError(
@@ -25,46 +26,73 @@ def eval_against(
         )
     if settings["max_calls"] is not None:
         raise DataError("--max-calls cannot be kept over the runs of --against", hint="use --max-cost")
-    found: list[tuple[Against, bool]] = []
+    found: list[_Judged] = []
+    new: list[str] = []
     for name in names:
         with open_session(name, quiet=as_json, model=model, max_cost=settings["max_cost"], concurrency=settings["concurrency"],
                           reuse=settings["reuse"]) as session:  # fmt: skip
-            result = evaluate_against(session, name, ref, model=model, candidate=candidate, selection=selection)
-        blocked = result.found.blocked or any(change.name not in accepted for change in result.changes)
-        found.append((result, blocked))
+            try:
+                result = evaluate_against(session, name, ref, model=model, candidate=candidate, selection=selection)
+            except NewPromptError as error:
+                if len(names) == 1:
+                    raise
+                new.append(name)
+                note(f"note: {error}")
+                continue
+        found.append(_Judged(result, tuple(accepted)))
         if not as_json:
-            _print(result, accepted)
+            _print(found[-1])
     if as_json:
+        emit_json({"comparisons": [item.as_json() for item in found], "new_prompts": new})
+    return ExitCode.GATE if any(item.blocked for item in found) else ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A comparison, and the weakenings that were accepted by name.
+
+    Floors (`gate.min_pass`) are not judged here: the candidate's first draws may be stored ones, and one draw is noise.
+    """
+
+    result: "Against"
+    accepted: tuple[str, ...]
+
+    @property
+    def weaker(self) -> list[str]:
+        return [change.name for change in self.result.changes if change.name not in self.accepted]
+
+    @property
+    def blocked(self) -> bool:
+        return bool(self.result.found.blocked or self.weaker)
+
+    def as_json(self) -> dict[str, Any]:
         from promptops.report.comparison import comparison_json
 
-        emit_json({"comparisons": [{**comparison_json(result.found), "against": result.ref, "cached_baseline": result.cached, "blocked": blocked,
-                                    "policy_changes": [{"name": item.name, "what": item.what, "accepted": item.name in accepted} for item in result.changes]}
-                                   for result, blocked in found]})  # fmt: skip
-    return ExitCode.GATE if any(blocked for _, blocked in found) else ExitCode.OK
+        changes = [
+            {"name": item.name, "what": item.what, "accepted": item.name in self.accepted}
+            for item in self.result.changes
+        ]
+        return {**comparison_json(self.result.found), "against": self.result.ref, "cached_baseline": self.result.cached,
+                "blocked": self.blocked, "policy_changes": changes}  # fmt: skip
 
 
-def _print(result: "Against", accepted: list[str]) -> None:
+def _print(judged: _Judged) -> None:
     from rich.text import Text
 
     from promptops.cli.output import emit, note
     from promptops.report.comparison import render_comparison
     from promptops.report.tables import command, headline
 
+    result, accepted = judged.result, judged.accepted
     run, blocking = result.found.candidate.id, result.found.comparison.blocking
     following = (
         ("promptops", "explain", run, blocking[0].category, "--base", result.found.baseline.id)
         if blocking
         else ("promptops", "view", run)
     )
-    weaker = [change.name for change in result.changes if change.name not in accepted]
-    if weaker:
-        emit(
-            headline(
-                "FAIL",
-                "red",
-                f"{result.found.candidate.header.prompt}: the change weakens its own gate ({', '.join(weaker)})",
-            )
-        )
+    name = result.found.candidate.header.prompt
+    if judged.weaker:
+        emit(headline("FAIL", "red", f"{name}: the change weakens its own gate ({', '.join(judged.weaker)})"))
     for change in result.changes:
         state = (
             "accepted" if change.name in accepted else f"blocks; accept it with --accept-policy-change {change.name}"
@@ -72,7 +100,7 @@ def _print(result: "Against", accepted: list[str]) -> None:
         note(f"policy: {change.what} ({state})")
     if not result.cached:
         note(
-            f"note: no recorded baseline of {result.ref}; `promptops baseline record {result.found.candidate.header.prompt} --at {result.ref}` makes this cheaper"
+            f"note: no recorded baseline of {result.ref}; `promptops baseline record {name} --at {result.ref}` makes this cheaper"
         )
     emit(render_comparison(result.found, [command(*following)]))
     emit(Text(""))

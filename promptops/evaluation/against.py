@@ -20,6 +20,11 @@ from promptops.project.store import Run, Store
 from promptops.project.suites import load_suite
 from promptops.project.tree import SplitTree
 
+
+class NewPromptError(EvaluationError):
+    """The prompt was not there at the base: nothing to compare it with."""
+
+
 MAX_AGE = timedelta(days=30)
 """A recorded baseline older than this is not used: providers change under a name."""
 
@@ -107,7 +112,7 @@ def _base(
     commit = project.git.commit(ref)
     tree = GitTree(project.git, commit)
     if name not in prompt_names(tree):
-        raise EvaluationError(
+        raise NewPromptError(
             f"no prompt {name} at {ref}",
             why="a new prompt has no baseline",
             hint=f"`promptops eval {name}` evaluates it alone",

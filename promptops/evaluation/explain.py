@@ -49,16 +49,31 @@ def explain_category(
     worst = sorted(
         (case_id for case_id, drop in drops.items() if drop > 0), key=lambda case_id: (-drops[case_id], case_id)
     )
+    shown = worst[:limit]
+    passed_before, failed_after = (
+        _first_draws(store, baseline, shown, passed=True),
+        _first_draws(store, candidate, shown, passed=False),
+    )
     cases = tuple(
         BrokenCase(
-            before=find_case(store, project, baseline, case_id, draw=before[case_id].result.draw),
-            after=find_case(store, project, candidate, case_id, draw=after[case_id].result.draw),
+            before=find_case(store, project, baseline, case_id, draw=passed_before[case_id]),
+            after=find_case(store, project, candidate, case_id, draw=failed_after[case_id]),
             passed=f"{sum(before[case_id].passed)}/{len(before[case_id].passed)} -> {sum(after[case_id].passed)}/{len(after[case_id].passed)}",
         )
-        for case_id in worst[:limit]
+        for case_id in shown
     )
     return Explanation(category=category, baseline=baseline, candidate=candidate, broken=len(worst), cases=cases)
 
 
 def _rate(passed: list[bool]) -> float:
     return sum(passed) / len(passed)
+
+
+def _first_draws(store: Store, run: Run, case_ids: list[str], *, passed: bool) -> dict[str, int]:
+    """The first draw of each case that ended so: a passing one before and a failing one after show what broke."""
+    found: dict[str, int] = {}
+    wanted = set(case_ids)
+    for result in store.results(run.id):
+        if result.case_id in wanted and result.passed is passed:
+            found.setdefault(result.case_id, result.draw)
+    return found

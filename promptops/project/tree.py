@@ -87,17 +87,26 @@ class OverlayTree:
 
 @dataclass(frozen=True, slots=True)
 class SplitTree:
-    """One folder from another tree: the prompts of a commit with the golden data of today."""
+    """One folder from another tree: the prompts of a commit with the golden data of today.
+
+    A file that folder did not have then, such as a schema that the suite names now, is read from today's.
+    """
 
     folder: str
     inside: Tree
     outside: Tree
 
     def read(self, path: str) -> bytes:
-        return self._tree(path).read(path)
+        try:
+            return self._tree(path).read(path)
+        except FileNotFoundError:
+            return self.outside.read(path)
 
     def open(self, path: str) -> BinaryIO:
-        return self._tree(path).open(path)
+        try:
+            return self._tree(path).open(path)
+        except FileNotFoundError:
+            return self.outside.open(path)
 
     def names(self, folder: str) -> list[str]:
         return self._tree(folder).names(folder)

@@ -324,3 +324,20 @@ def test_options_that_cannot_be_kept_are_refused(sandbox: Sandbox, call: Command
     found = call("eval", PROMPT, "--against", "HEAD", *arguments)
 
     assert (2, "", True) == (found.code, found.out, found.err.startswith(f"error: {hint}"))
+
+
+def test_new_prompt_among_others_is_named_and_left_out(sandbox: Sandbox, call: Command):
+    """A pull request that adds a prompt is still judged for the ones it changes."""
+    import shutil
+
+    sandbox.commit_all()
+    shutil.copytree(sandbox.path(f"prompts/{PROMPT}"), sandbox.path("prompts/added"))
+    sandbox.replace("prompts/added/prompt.md", f"name: {PROMPT}", "name: added")
+    shutil.copy(sandbox.path(f"golden/{PROMPT}.jsonl"), sandbox.path("golden/added.jsonl"))
+    sandbox.write("golden/added.yaml", sandbox.read(f"golden/{PROMPT}.yaml").replace(PROMPT, "added"))
+
+    found = call("eval", "--against", "HEAD", "--model", "local", "--json")
+
+    assert (0, ["added"], [PROMPT]) == (
+        found.code, found.json["new_prompts"], [item["prompt"] for item in found.json["comparisons"]],
+    )  # fmt: skip
