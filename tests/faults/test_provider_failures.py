@@ -112,7 +112,7 @@ def test_E6_a_date_is_waited_for(sandbox: Sandbox, call: Command):
     assert 1 <= server.calls[1].at - server.calls[0].at
 
 
-@pytest.mark.parametrize("value", ["86400", _in_seconds(86_400), "1e300"])
+@pytest.mark.parametrize("value", ["86400", _in_seconds(86_400), "1e300"], ids=["seconds", "date", "huge"])
 def test_E6_a_wait_of_a_day_stops_the_run(sandbox: Sandbox, call: Command, value: str):
     """Nobody sits in front of it for that long; going on later is one command."""
     with FaultServer(lambda _: failure(429, Retry_After=value)) as server:
