@@ -80,3 +80,62 @@ def list_baselines(
                      run.header.started_at, state, short(run.header.subject))  # fmt: skip
     emit(grid if found else Text("no baselines; next: promptops baseline record NAME"))
     return ExitCode.OK
+
+
+Remote = Annotated[str, typer.Argument(metavar="[REMOTE]", help="A remote of this repository.")]
+
+
+@app.command("push")
+def push(
+    remote: Remote = "origin",
+    prompt: Annotated[str, typer.Option(metavar="NAME", help="Only those of this prompt.")] = "",
+    as_json: Json = False,
+) -> int:
+    """Share recorded baselines with the team, as refs beside the code."""
+    from rich.text import Text
+
+    from promptops.cli.output import emit, emit_json
+    from promptops.core.errors import DataError
+    from promptops.project.project import open_project
+    from promptops.project.shared_baselines import push_baselines
+    from promptops.project.store import open_store
+    from promptops.report.tables import count
+
+    project = open_project(Path.cwd())
+    with closing(open_store(project.root)) as store:
+        found = [run for run in store.runs(prompt) if run.header.kind == "baseline" and run.state == "complete"]
+        if not found:
+            raise DataError("no baseline to push", hint="record one with `promptops baseline record NAME`")
+        refs = push_baselines(project.git, store, found, remote)
+    if as_json:
+        emit_json({"remote": remote, "refs": refs})
+    else:
+        emit(Text(f"PUSHED  {count(len(refs), 'baseline')} to {remote}"))
+    return ExitCode.OK
+
+
+@app.command("fetch")
+def fetch(
+    remote: Remote = "origin",
+    prompt: Annotated[str, typer.Option(metavar="NAME", help="Only those of this prompt.")] = "",
+    as_json: Json = False,
+) -> int:
+    """Get the baselines of the team; those that are here already are left as they are."""
+    from rich.text import Text
+
+    from promptops.cli.output import emit, emit_json, note
+    from promptops.project.project import open_project
+    from promptops.project.shared_baselines import fetch_baselines
+    from promptops.project.store import open_store
+    from promptops.report.tables import count
+
+    project = open_project(Path.cwd())
+    with closing(open_store(project.root)) as store:
+        runs, notices = fetch_baselines(project.git, store, remote, prompt)
+    for notice in notices:
+        note(f"note: {notice}")
+    if as_json:
+        emit_json({"remote": remote, "runs": [run.id for run in runs], "notices": notices})
+    else:
+        emit(Text(f"FETCHED  {count(len(runs), 'new baseline')} from {remote}"))
+    return ExitCode.OK

@@ -74,11 +74,13 @@ def evaluate_against(
     project = session.project
     after = make_plan(project, name, model=model, candidate=candidate, selection=replace(selection, repeat=1))
     before, policy, changes = _base(project, name, ref, after, model)
-    recorded = find_baseline(session, before)
     paid = after.model.provider != "local"
     fresh = replace(session.options, reuse=session.options.reuse and not paid)
+    recorded = find_baseline(session, before)
     baseline = recorded or session.run(before, fresh).run
     executed = session.run(after, session.options)
+    if recorded and session.store.models_of(recorded.id) != session.store.models_of(executed.run.id):
+        recorded, baseline = None, session.run(before, fresh).run  # another model answers under the same name today
     # An answer from the store may be old: it screens, and does not decide.
     keep_first = not (paid and executed.progress.reused)
     redraw = _Redraw(session, before, after, kept={"baseline": int(recorded is None), "candidate": int(keep_first)})

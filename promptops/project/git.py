@@ -2,11 +2,12 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from promptops.core.errors import DataError, EvaluationError
 from promptops.project.tree import refuse_escape
@@ -27,6 +28,8 @@ _ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C",
     "GIT_ALLOW_PROTOCOL": "none",  # a missing object is not fetched: the repository names the command that would do it
 }  # fmt: skip
+_PROTOCOLS = "file:https:http:ssh:git"
+_REMOTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*")
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\\))[A-Za-z0-9_./@^~+-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -43,6 +46,25 @@ class Git:
 
     def run(self, *arguments: str) -> bytes:
         """Standard output of a git plumbing command. Raises EvaluationError with git's first line of complaint."""
+        return self._execute(arguments, _ENVIRONMENT)
+
+    def exchange(self, command: Literal["push", "fetch"], remote: str, refspecs: Sequence[str]) -> None:
+        """Push or fetch refs by name, over the protocols that run no command the repository names.
+
+        Raises DataError for what is no remote's name, EvaluationError when git or the remote refuses.
+        """
+        if not _REMOTE.fullmatch(remote):
+            raise DataError(f"{remote[:80]!r} is not the name of a remote", hint="see `git remote`")
+        options = {
+            "push": ("--porcelain", "--receive-pack=git-receive-pack"),
+            "fetch": ("--no-tags", "--no-auto-maintenance", "--no-write-fetch-head", "--upload-pack=git-upload-pack"),
+        }[command]
+        self._execute(
+            (command, "--quiet", *options, "--end-of-options", remote, *refspecs),
+            _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS},
+        )
+
+    def _execute(self, arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:
         try:
             from git import Git as Command
             from git.exc import GitCommandError, GitCommandNotFound
@@ -51,7 +73,10 @@ class Git:
         command: Any = Command(str(self.root))
         try:
             output = command.execute(
-                ["git", *_SAFE, *arguments], env=_ENVIRONMENT, stdout_as_string=False, strip_newline_in_stdout=False
+                ["git", *_SAFE, *arguments],
+                env=dict(environment),
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
             )
         except GitCommandNotFound as error:
             raise EvaluationError("git is not on PATH", hint="install git") from error

@@ -341,3 +341,14 @@ def test_new_prompt_among_others_is_named_and_left_out(sandbox: Sandbox, call: C
     assert (0, ["added"], [PROMPT]) == (
         found.code, found.json["new_prompts"], [item["prompt"] for item in found.json["comparisons"]],
     )  # fmt: skip
+
+
+def test_baseline_that_another_model_answered_is_not_used(sandbox: Sandbox, call: Command, noisy: NoisyServer):
+    """The provider moved the name to another model since: what was recorded says nothing about today."""
+    call("baseline", "record", PROMPT, "--at", "HEAD", "--draws", "2")
+    change_prompt(sandbox)
+    noisy.model = "noisy-2"
+
+    code, found = against(call)
+
+    assert (0, False) == (code, found["cached_baseline"])

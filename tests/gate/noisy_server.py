@@ -29,6 +29,7 @@ class NoisyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.truth, self.chance, self.seed = truth, chance, seed
         self.refuse = 0
+        self.model = "noisy-1"
         self.hold = threading.Event()
         self.hold.set()
         self.asked_once = threading.Event()
@@ -76,7 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
         choices = [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]
         usage = {"prompt_tokens": 10, "completion_tokens": 5}
         document = (
-            {"model": "noisy-1", "choices": choices, "usage": usage} if status == 200 else {"error": {"message": "no"}}
+            {"model": self.server.model, "choices": choices, "usage": usage}
+            if status == 200
+            else {"error": {"message": "no"}}
         )
         data = json.dumps(document).encode()
         with suppress(ConnectionError):
