@@ -1,5 +1,6 @@
 """promptops eval NAME --against REF."""
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def eval_against(
-    names: list[str], ref: str, *, model: str, candidate: str, selection: "Selection", accepted: list[str], dry_run: bool, as_json: bool,
+    names: list[str], ref: str, *, model: str, candidate: str, selection: "Selection", accepted: list[str], dry_run: bool, markdown: bool, as_json: bool,
     settings: dict[str, Any],
 ) -> int:  # fmt: skip
     """Judge each prompt against what it was at `ref`; the exit code is the worst."""
@@ -41,7 +42,7 @@ def eval_against(
                 continue
         found.append(_Judged(result, tuple(accepted)))
         if not as_json:
-            _print(found[-1])
+            _print(found[-1], markdown=markdown)
     if as_json:
         emit_json({"comparisons": [item.as_json() for item in found], "new_prompts": new})
     return ExitCode.GATE if any(item.blocked for item in found) else ExitCode.OK
@@ -76,11 +77,12 @@ class _Judged:
                 "blocked": self.blocked, "policy_changes": changes}  # fmt: skip
 
 
-def _print(judged: _Judged) -> None:
+def _print(judged: _Judged, *, markdown: bool) -> None:
     from rich.text import Text
 
     from promptops.cli.output import emit, note
     from promptops.report.comparison import render_comparison
+    from promptops.report.markdown import comparison_markdown
     from promptops.report.tables import command, headline
 
     result, accepted = judged.result, judged.accepted
@@ -102,5 +104,8 @@ def _print(judged: _Judged) -> None:
         note(
             f"note: no recorded baseline of {result.ref}; `promptops baseline record {name} --at {result.ref}` makes this cheaper"
         )
+    if markdown:
+        sys.stdout.write(comparison_markdown(result.found) + "\n")
+        return
     emit(render_comparison(result.found, [command(*following)]))
     emit(Text(""))

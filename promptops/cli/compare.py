@@ -1,5 +1,6 @@
 """promptops compare."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ def compare(
         str, typer.Argument(metavar="CAND", help="The same; default: the newest other run of BASE's prompt.")
     ] = "",
     name: Annotated[str, typer.Option("--prompt", metavar="NAME", help="Whose runs `latest` and git refs mean.")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Markdown, for a pull request or a page.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Say per category whether CAND is worse than BASE.
@@ -27,6 +29,7 @@ def compare(
     from promptops.project.project import open_project
     from promptops.project.store import open_store
     from promptops.report.comparison import comparison_json, render_comparison
+    from promptops.report.markdown import comparison_markdown
     from promptops.report.tables import command
 
     project = open_project(Path.cwd())
@@ -39,6 +42,8 @@ def compare(
     blocking = found.comparison.blocking
     if as_json:
         emit_json(comparison_json(found))
+    elif markdown:
+        sys.stdout.write(comparison_markdown(found))
     else:
         broken = ("--case", blocking[0].broken[0].case_id) if blocking else ()
         emit(render_comparison(found, [command("promptops", "view", after.id, *broken)]))

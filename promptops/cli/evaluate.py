@@ -64,6 +64,7 @@ def eval_prompts(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Ask again what is already answered.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
     log_format: LogFormat = "text",
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --against: Markdown, for a pull request.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Ask a model every golden case and score the answers.
@@ -88,6 +89,8 @@ def eval_prompts(
     if candidate and len(wanted) != 1:
         raise DataError("--candidate needs one prompt", hint=f"promptops eval NAME --candidate {candidate}")
     selection = Selection(categories=tuple(category or ()), tags=tuple(filter_tag or ()), limit=limit, repeat=repeat)
+    if markdown and not against:
+        raise DataError("--markdown is for comparisons", hint="add --against REF, or use `promptops compare`")
     if against:
         from promptops.cli.against import eval_against
 
@@ -95,7 +98,7 @@ def eval_prompts(
             raise DataError("--against makes its own draws", hint="leave out --at, --repeat, --record and --replay")
         return eval_against(
             wanted, against, model=model, candidate=candidate, selection=selection, accepted=accept_policy_change or [],
-            dry_run=dry_run, as_json=as_json, settings=frontend.settings,
+            dry_run=dry_run, markdown=markdown, as_json=as_json, settings=frontend.settings,
         )  # fmt: skip
     plans = [_plan(project, name, model, candidate, selection, at) for name in wanted]
     if dry_run:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from promptops.core.errors import EvaluationError
-from promptops.core.suite import GatePolicy
+from promptops.core.suite import Suite
 from promptops.evaluation.compare import RunComparison, compare_draws, run_scores
 from promptops.evaluation.execute import Executed, Options, Progress, execute
 from promptops.evaluation.plan import Clock, Plan, Selection, make_plan
-from promptops.evaluation.policy import PolicyChange, policy_changes
+from promptops.evaluation.policy import PolicyChange, loosened_schemas, policy_changes
 from promptops.evaluation.session import start_run
 from promptops.gate.draws import Side
 from promptops.project.git import GitTree
@@ -73,7 +73,7 @@ def evaluate_against(
     """
     project = session.project
     after = make_plan(project, name, model=model, candidate=candidate, selection=replace(selection, repeat=1))
-    before, policy, changes = _base(project, name, ref, after, model)
+    before, suite, changes = _base(project, name, ref, after, model)
     paid = after.model.provider != "local"
     fresh = replace(session.options, reuse=session.options.reuse and not paid)
     recorded = find_baseline(session, before)
@@ -85,9 +85,10 @@ def evaluate_against(
     keep_first = not (paid and executed.progress.reused)
     redraw = _Redraw(session, before, after, kept={"baseline": int(recorded is None), "candidate": int(keep_first)})
     found = compare_draws(
-        session.store, baseline, executed.run, policy=policy, draw_more=redraw.draw_more, keep_first=keep_first
+        session.store, baseline, executed.run, policy=suite.gate, draw_more=redraw.draw_more, keep_first=keep_first
     )
-    return Against(found=found, ref=ref, cached=recorded is not None, changes=changes)
+    loosened = loosened_schemas(session.store, executed.run, suite, after.evaluable.suite)
+    return Against(found=found, ref=ref, cached=recorded is not None, changes=(*changes, *loosened))
 
 
 def find_baseline(session: Session, plan: Plan) -> Run | None:
@@ -109,8 +110,8 @@ def is_expired(run: Run, clock: Clock) -> bool:
 
 def _base(
     project: Project, name: str, ref: str, after: Plan, model: str
-) -> tuple[Plan, GatePolicy, tuple[PolicyChange, ...]]:
-    """The prompt as it was, on today's cases; the gate as it was; and what the change loosens."""
+) -> tuple[Plan, Suite, tuple[PolicyChange, ...]]:
+    """The prompt as it was, on today's cases; the suite as it was; and what the change loosens."""
     commit = project.git.commit(ref)
     tree = GitTree(project.git, commit)
     if name not in prompt_names(tree):
@@ -123,9 +124,9 @@ def _base(
     plan = make_plan(mixed, name, model=model, selection=after.selection)
     plan = replace(plan, commit=commit, dirty=False)
     if f"{name}.yaml" not in tree.names("golden"):
-        return plan, after.evaluable.suite.gate, ()
+        return plan, after.evaluable.suite, ()
     suite = load_suite(tree, name, load_prompt(tree, name))
-    return plan, suite.gate, policy_changes(tree, suite, after.evaluable)
+    return plan, suite, policy_changes(tree, suite, after.evaluable)
 
 
 def _complete(executed: Executed) -> Executed:

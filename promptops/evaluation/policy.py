@@ -1,13 +1,16 @@
 """What a change would loosen: the gate, the checks, the cases. Judged by the base, named by whoever accepts it."""
 
+from collections import Counter
 from dataclasses import dataclass
 
-from promptops.core.checks import Check
+from promptops.core.checks import Check, Completion, JsonSchemaCheck
 from promptops.core.errors import PromptopsError
 from promptops.core.outcome import OF_THE_MODEL
+from promptops.core.schema import JsonSchema
 from promptops.core.suite import GatePolicy, Suite
 from promptops.project.golden import read_ids
 from promptops.project.project import Evaluable
+from promptops.project.store import Run, Store
 from promptops.project.tree import Tree
 
 _NAMED = 5
@@ -131,3 +134,33 @@ def _schemas(before: Suite, after: Suite) -> list[PolicyChange]:
         PolicyChange(name=f"schema.{category}", what=f"category {category} has no schema of its own any more")
         for category in sorted(old.keys() - new.keys())
     ]
+
+
+def loosened_schemas(store: Store, run: Run, before: Suite, after: Suite) -> list[PolicyChange]:
+    """Categories whose schema accepts answers of this run that the schema of the base refuses.
+
+    Whether one schema is looser than another cannot be decided in general; what it let through here can.
+    """
+    counts: Counter[str] = Counter()
+    for result in store.results(run.id):
+        old, new = _schema_of(before, result.category), _schema_of(after, result.category)
+        answer = store.find_answer(result.answer_key) if old is not None and new is not None and old != new else None
+        if answer is None or old is None or new is None:
+            continue
+        completion = Completion.of(answer.text, "json")
+        if not completion.json_error and new.accepts(completion.value) and not old.accepts(completion.value):
+            counts[result.category] += 1
+    return [
+        PolicyChange(
+            name=f"schema.{category}", what=f"{count} answers of {category} fit their schema only since it was loosened"
+        )
+        for category, count in sorted(counts.items())
+    ]
+
+
+def _schema_of(suite: Suite, category: str) -> JsonSchema | None:
+    """What the json_schema check of a category compares with."""
+    for check in suite.checks_for(category):
+        if isinstance(check, JsonSchemaCheck):
+            return check.by_category.get(category, check.default)
+    return None

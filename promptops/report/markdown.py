@@ -1,0 +1,40 @@
+"""A comparison as Markdown, for a pull request or a page; text from outside cannot break out of its cell."""
+
+from promptops.core.checks.base import brief
+from promptops.evaluation.compare import RunComparison
+from promptops.gate import CategoryVerdict
+from promptops.report.comparison import sentence
+from promptops.report.run import run_name
+from promptops.report.show import escape
+from promptops.report.tables import p_value, percent, points, points_interval
+
+_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#!~"})
+
+
+def comparison_markdown(found: RunComparison) -> str:
+    """Verdict first, one row per category and slice, a sentence for each blocked one, and how it was judged."""
+    comparison = found.comparison
+    word = "FAIL" if found.blocked else "PASS"
+    names = f"{_cell(run_name(found.candidate))} against {_cell(run_name(found.baseline))}"
+    lines = [f"**{word}** {names}", "", "| | verdict | n | before | after | points | 95% interval | broke | fixed | adjusted p | could see |",
+             "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    lines += [_row(verdict) for verdict in comparison.verdicts]
+    lines.append(_row(comparison.total, judged=False))
+    lines += [f"\n{_cell(sentence(verdict, comparison))}" for verdict in comparison.blocking]
+    lines.append(
+        f"\nMethod: {_cell(comparison.method)}, alpha {comparison.alpha:g}. Runs: {found.baseline.id}, {found.candidate.id}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _row(verdict: CategoryVerdict, *, judged: bool = True) -> str:
+    seen = "-" if verdict.detectable is None else f">= {100 * verdict.detectable:.0f}"
+    cells = (_cell(verdict.category), f"**{verdict.verdict}**" if judged else "", str(verdict.n), percent(verdict.baseline_rate),
+             percent(verdict.candidate_rate), points(verdict.difference), points_interval(verdict.interval), str(len(verdict.broken)),
+             str(len(verdict.fixed)), p_value(verdict.p_adjusted) if judged else "", seen)  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(text: str) -> str:
+    """One line of plain text: control characters escaped, Markdown disarmed, mentions broken by an invisible joint."""
+    return brief(escape(text), 400).translate(_SPECIAL).replace("@", "@\u2060")
