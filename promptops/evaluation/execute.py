@@ -183,9 +183,9 @@ class _Execution:
                 if self.progress.stopped_by:
                     return
                 await self._one(case, draw)
+                self._report()
                 if self._store.buffered >= _FLUSH_EVERY:
                     self._store.flush()
-                    self._report()
                     await asyncio.sleep(0)
         except Stopped:
             return
