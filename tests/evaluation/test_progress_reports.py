@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 from conftest import PROMPT, Sandbox
-
 from promptops.evaluation.execute import Options
 from promptops.evaluation.plan import Selection, make_plan
 from promptops.evaluation.session import start_run
