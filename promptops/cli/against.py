@@ -30,7 +30,7 @@ def eval_against(
     found: list[_Judged] = []
     new: list[str] = []
     for name in names:
-        with open_session(name, quiet=as_json, model=model, max_cost=settings["max_cost"], concurrency=settings["concurrency"],
+        with open_session(name, quiet=as_json, max_cost=settings["max_cost"], concurrency=settings["concurrency"],
                           reuse=settings["reuse"]) as session:  # fmt: skip
             try:
                 result = evaluate_against(session, name, ref, model=model, candidate=candidate, selection=selection)

@@ -31,7 +31,7 @@ def record(
     from promptops.evaluation.against import record_baseline
     from promptops.report.runs import run_row
 
-    with open_session(name, quiet=as_json, model=model, max_cost=max_cost) as session:
+    with open_session(name, quiet=as_json, max_cost=max_cost) as session:
         run = record_baseline(session, name, model=model, at=at, draws=draws)
     if as_json:
         emit_json(run_row(run))

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from promptops.cli.session import run_options
 from promptops.core.errors import DataError, ExitCode
 
 if TYPE_CHECKING:
-    from promptops.evaluation.execute import Executed, Options
+    from promptops.evaluation.execute import Executed
     from promptops.evaluation.plan import Plan, Selection
     from promptops.evaluation.summary import Summary
     from promptops.project.project import Project
@@ -186,7 +187,7 @@ class _Frontend:
                 store,
                 project.root,
                 clock=utc_now,
-                options=self._options(project, plan),
+                options=run_options(project.config, **self.settings),
                 on_progress=on_progress,
             )
         return self._judge(store, executed)
@@ -203,7 +204,7 @@ class _Frontend:
         with watch(found.header.prompt, quiet=self.as_json, log_format=self.log_format) as on_progress:
             executed = continue_run(
                 found, plan, plan.connect(record=self.record, replay=self.replay), store, project.root, clock=utc_now,
-                options=self._options(project, plan), on_progress=on_progress, forget_unanswered=forget_unanswered,
+                options=run_options(project.config, **self.settings), on_progress=on_progress, forget_unanswered=forget_unanswered,
             )  # fmt: skip
         return self.finish([self._judge(store, executed)])
 
@@ -215,21 +216,6 @@ class _Frontend:
 
             emit_json({"exit_code": int(code), "runs": [run_json(summary) for summary, _ in found]})
         return code
-
-    def _options(self, project: "Project", plan: "Plan") -> "Options":
-        from promptops.core.money import parse_usd
-        from promptops.evaluation.clients import limit_key
-        from promptops.evaluation.execute import Options
-
-        try:
-            cap = parse_usd(self.settings["max_cost"]) if self.settings["max_cost"] else None
-        except ValueError as error:
-            raise DataError(f"--max-cost: {error}", hint="write dollars, as 2.50") from error
-        return Options(
-            concurrency=self.settings["concurrency"] or project.config.concurrency, reuse=self.settings["reuse"],
-            max_cost_nanousd=cap, max_calls=self.settings["max_calls"], limit_key=limit_key(plan.model),
-            outage_patience_s=project.config.outage_patience_s,
-        )  # fmt: skip
 
     def _judge(self, store: "Store", executed: "Executed") -> "tuple[Summary, ExitCode]":
         from promptops.evaluation.summary import summarize

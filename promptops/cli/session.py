@@ -9,30 +9,44 @@ from promptops.core.errors import DataError
 
 if TYPE_CHECKING:
     from promptops.evaluation.against import Session
-
-
-@contextmanager
-def open_session(
-    name: str, *, quiet: bool, model: str = "", max_cost: str = "", concurrency: int | None = None, reuse: bool = True
-) -> "Iterator[Session]":
-    """A session in the project around the current folder, closed at the end."""
-    from promptops.cli.progress import watch
-    from promptops.core.money import parse_usd
-    from promptops.evaluation.against import Session
-    from promptops.evaluation.clients import limit_key
     from promptops.evaluation.execute import Options
-    from promptops.evaluation.plan import utc_now
-    from promptops.project.config import resolve_model
-    from promptops.project.project import open_project
-    from promptops.project.store import open_store
+    from promptops.project.config import Config
 
-    project = open_project(Path.cwd())
-    chosen = resolve_model(project.config, model or project.config.default_model)
+
+def run_options(
+    config: "Config",
+    *,
+    max_cost: str = "",
+    max_calls: int | None = None,
+    concurrency: int | None = None,
+    reuse: bool = True,
+) -> "Options":
+    """How runs are made, from the command line over the configuration. Raises DataError for an amount that is none."""
+    from promptops.core.money import parse_usd
+    from promptops.evaluation.execute import Options
+
     try:
         cap = parse_usd(max_cost) if max_cost else None
     except ValueError as error:
         raise DataError(f"--max-cost: {error}", hint="write dollars, as 2.50") from error
-    options = Options(concurrency=concurrency or project.config.concurrency, reuse=reuse, max_cost_nanousd=cap, limit_key=limit_key(chosen),
-                      outage_patience_s=project.config.outage_patience_s)  # fmt: skip
+    return Options(
+        concurrency=concurrency or config.concurrency, reuse=reuse, max_cost_nanousd=cap, max_calls=max_calls,
+        outage_patience_s=config.outage_patience_s,
+    )  # fmt: skip
+
+
+@contextmanager
+def open_session(
+    name: str, *, quiet: bool, max_cost: str = "", concurrency: int | None = None, reuse: bool = True
+) -> "Iterator[Session]":
+    """A session in the project around the current folder, closed at the end."""
+    from promptops.cli.progress import watch
+    from promptops.evaluation.against import Session
+    from promptops.evaluation.plan import utc_now
+    from promptops.project.project import open_project
+    from promptops.project.store import open_store
+
+    project = open_project(Path.cwd())
+    options = run_options(project.config, max_cost=max_cost, concurrency=concurrency, reuse=reuse)
     with closing(open_store(project.root)) as store, watch(name, quiet=quiet) as on_progress:
         yield Session(project=project, store=store, options=options, clock=utc_now, on_progress=on_progress)

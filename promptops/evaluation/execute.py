@@ -15,6 +15,7 @@ from promptops.core.knowledge import Passage
 from promptops.core.suite import Case
 from promptops.evaluation.admission import Admission, SpendCap, Stop, Stopped, Window
 from promptops.evaluation.breaker import Breaker
+from promptops.evaluation.clients import limit_key
 from promptops.evaluation.plan import Clock, Plan
 from promptops.evaluation.retry import RetryPolicy
 from promptops.evaluation.scoring import Scored, score
@@ -37,7 +38,6 @@ class Options:
     max_cost_nanousd: int | None = None
     max_calls: int | None = None
     outage_patience_s: float = 60.0
-    limit_key: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class _Execution:
             cap=SpendCap(max_nanousd=options.max_cost_nanousd, max_calls=options.max_calls,
                          spent_nanousd=ledger.paid_nanousd + ledger.possibly_nanousd, calls=ledger.attempts),
             breaker=Breaker(patience_s=options.outage_patience_s),
-            limit=RateLimit(key=options.limit_key, rpm=plan.model.rpm, tpm=plan.model.tpm),
+            limit=RateLimit(key=limit_key(plan.model), rpm=plan.model.rpm, tpm=plan.model.tpm),
         )  # fmt: skip
         self._retry = RetryPolicy(planned=header.planned, rng=random.Random(header.id))  # noqa: S311 - jitter
 
