@@ -239,6 +239,7 @@ def _judge(
         p=raw, p_adjusted=adjusted, p_guard=p_guard, tolerance=policy.tolerance_of(row), stage=stage,
         broken=_sorted_changes(changes, lambda change: change.difference), fixed=_sorted_changes(changes, lambda change: -change.difference),
         detectable=_detectable(evidence, row), drifted=drifted,
+        calls=sum(len(evidence.candidate[case_id]) + len(evidence.fresh.get(case_id, ())) for case_id in ids),
     )  # fmt: skip
 
 

@@ -38,7 +38,8 @@ class CategoryVerdict:
     """The comparison of one category or slice value. Rates in 0..1; `difference` is candidate minus baseline.
 
     `draws` is (baseline, candidate) draws in the final test; `stage` is where the row was decided (1 to 3). `detectable` is
-    the drop the design would have seen in 80 % of comparisons, None when the draws do not tell.
+    the drop the design would have seen in 80 % of comparisons, None when the draws do not tell. `calls` are the draws of this
+    comparison that its cases took on both sides; a case in several rows counts in each.
     """
 
     category: str
@@ -58,6 +59,7 @@ class CategoryVerdict:
     fixed: tuple[CaseChange, ...]
     detectable: float | None = None
     drifted: bool = False
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,6 +168,6 @@ def _verdict_json(verdict: CategoryVerdict) -> dict[str, Any]:
         "name": verdict.category, "verdict": verdict.verdict, "n": verdict.n, "draws": list(verdict.draws),
         "baseline": verdict.baseline_rate, "candidate": verdict.candidate_rate, "difference": verdict.difference,
         "interval": [verdict.interval.low, verdict.interval.high], "p": verdict.p, "p_adjusted": verdict.p_adjusted, "p_guard": verdict.p_guard,
-        "tolerance": verdict.tolerance, "stage": verdict.stage, "detectable": verdict.detectable, "drifted": verdict.drifted,
+        "tolerance": verdict.tolerance, "stage": verdict.stage, "detectable": verdict.detectable, "calls": verdict.calls, "drifted": verdict.drifted,
         "broken": [change.case_id for change in verdict.broken], "fixed": [change.case_id for change in verdict.fixed],
     }  # fmt: skip

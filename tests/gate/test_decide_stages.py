@@ -205,3 +205,13 @@ def test_C5_wrong_draws_are_refused(broken):
 
     with pytest.raises(ValueError, match=r"draw_more gave \d+ of 3 draws in \[0, 1\] for 'a0'"):
         decide(source.cached(), source.first_draws(), draw_more=broken(source.draw_more))
+
+
+def test_calls_of_a_row_are_the_draws_its_cases_took_here():
+    """Recorded draws were paid before, and a row that looks the same is not drawn again: one draw of each of ten cases."""
+    baseline = [CaseDraws(case_id=f"c{number}", category="a", draws=(1.0,) * 5) for number in range(10)]
+    candidate = [CaseDraws(case_id=f"c{number}", category="a", draws=(1.0,)) for number in range(10)]
+
+    found = decide(baseline, candidate, draw_more=lambda *_: {})
+
+    assert [10] == [verdict.calls for verdict in found.verdicts]
