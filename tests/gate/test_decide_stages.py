@@ -6,7 +6,7 @@ from math import comb, nan
 import pytest
 from draw_source import DrawSource, cases
 
-from promptops.gate import Comparison, GatePolicy, Verdict, decide
+from promptops.gate import CaseDraws, Comparison, GatePolicy, Verdict, decide
 from promptops.gate.draws import DrawMore
 
 TWENTY = [f"a{number}" for number in range(20)]
