@@ -11,7 +11,7 @@ from promptops.core.errors import ExitCode
 def compare(
     base: Annotated[str, typer.Argument(metavar="BASE", help="Run id, `latest`, git ref, or exported .jsonl file.")],
     cand: Annotated[
-        str, typer.Argument(metavar="CAND", help="The same; default: the newest other run of BASE's prompt.")
+        str, typer.Argument(metavar="CAND", help="The same; default: the newest run of BASE's prompt after it.")
     ] = "",
     name: Annotated[str, typer.Option("--prompt", metavar="NAME", help="Whose runs `latest` and git refs mean.")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="Markdown, for a pull request or a page.")] = False,

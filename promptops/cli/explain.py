@@ -13,7 +13,7 @@ def explain(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The candidate's run: id or `latest`.")],
     category: Annotated[str, typer.Argument(metavar="CATEGORY", help="Category or slice, as `billing` or `lang=ja`.")],
     base: Annotated[
-        str, typer.Option(help="The baseline's run or git ref; default: the newest other run of the prompt.")
+        str, typer.Option(help="The baseline's run or git ref; default: the run of the prompt before it.")
     ] = "",
     limit: Annotated[int, typer.Option(min=1, help="Most cases to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -24,7 +24,7 @@ def explain(
     """
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.explain import explain_category
-    from promptops.evaluation.find_run import find_pair, find_run
+    from promptops.evaluation.find_run import find_run, previous_run
     from promptops.project.project import open_project
     from promptops.project.store import open_store
     from promptops.report.explain import explanation_json, render_explanation
@@ -32,10 +32,7 @@ def explain(
     project = open_project(Path.cwd())
     with closing(open_store(project.root)) as store:
         after = find_run(store, project, run)
-        if base:
-            before = find_run(store, project, base, after.header.prompt)
-        else:
-            before = find_pair(store, project, after.id, "")[1]
+        before = find_run(store, project, base, after.header.prompt) if base else previous_run(store, after)
         found = explain_category(store, project, before, after, category, limit=limit)
     if as_json:
         emit_json(explanation_json(found))

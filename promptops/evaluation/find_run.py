@@ -54,7 +54,7 @@ def _subject(project: Project, content: Evaluable, run: Run) -> str:
 def find_pair(store: Store, project: Project, base: str, candidate: str, prompt: str = "") -> tuple[Run, Run]:
     """Baseline and candidate run; whichever names its prompt (an id or a file) says what the other may mean.
 
-    Without a candidate it is the newest other run of the same prompt; for `latest` alone, the newest is the candidate and
+    Without a candidate it is the newest run of the same prompt that was made after it; for `latest` alone, the newest is the candidate and
     the one before it the baseline. Raises DataError or EvaluationError.
     """
     if candidate and not prompt and not _names_itself(base) and (_names_itself(candidate) or candidate == "latest"):
@@ -64,10 +64,29 @@ def find_pair(store: Store, project: Project, base: str, candidate: str, prompt:
     prompt = before.header.prompt
     if candidate:
         return before, find_run(store, project, candidate, prompt)
-    others = [run for run in store.runs(prompt) if run.id != before.id]
-    if not others:
-        raise DataError(f"only one run of {prompt}", hint=f"make another with `promptops eval {prompt}`")
-    return (others[0], before) if base == "latest" else (before, others[0])
+    if base == "latest":
+        return previous_run(store, before), before
+    newer = _newer(store, before)
+    if not newer:
+        raise DataError(f"no run of {prompt} after {before.id}", hint=f"evaluate the change: `promptops eval {prompt}`")
+    return before, newer[0]
+
+
+def previous_run(store: Store, run: Run) -> Run:
+    """The run of the same prompt before this one. Raises DataError when there is none."""
+    known = store.runs(run.header.prompt)
+    older = known[len(_newer(store, run)) + 1 :]
+    if not older:
+        raise DataError(
+            f"only one run of {run.header.prompt}", hint=f"make another with `promptops eval {run.header.prompt}`"
+        )
+    return older[0]
+
+
+def _newer(store: Store, run: Run) -> list[Run]:
+    """Runs of the same prompt that were begun after this one, newest first."""
+    known = store.runs(run.header.prompt)
+    return known[: next((place for place, other in enumerate(known) if other.id == run.id), 0)]
 
 
 def _names_itself(text: str) -> bool:

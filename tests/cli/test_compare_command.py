@@ -71,7 +71,7 @@ def test_only_one_run_says_how_to_make_another(call: Call):
 
     found = call("compare", run)
 
-    assert (2, f"error: only one run of {PROMPT}; make another with `promptops eval {PROMPT}`\n") == (
+    assert (2, f"error: no run of {PROMPT} after {run}; evaluate the change: `promptops eval {PROMPT}`\n") == (
         found.code,
         found.err,
     )

@@ -147,17 +147,22 @@ def test_C12_hostile_or_unknown_ref_is_refused(sandbox: Sandbox, store: Store, p
         find_run(store, project, ref, PROMPT)
 
 
-def test_pair_without_a_candidate_is_completed_by_the_newest_other_run(
+def test_pair_without_a_candidate_is_completed_by_the_newest_run_after_it(
     store: Store, project: Project, add: Callable[..., Run]
 ):
-    """Of the same prompt as the baseline; runs of other prompts do not count."""
+    """Of the same prompt as the baseline; an older run is no candidate, and `latest` alone is judged against the one before it."""
     for run_id, prompt in ((FIRST, "triage"), (SECOND, "triage"), (THIRD, "other")):
         add(run_id, prompt=prompt)
 
     pairs = [
-        find_pair(store, project, base, candidate) for base, candidate in ((FIRST, ""), (SECOND, ""), ("latest", THIRD))
+        find_pair(store, project, base, candidate, prompt)
+        for base, candidate, prompt in ((FIRST, "", ""), ("latest", "", "triage"), ("latest", THIRD, ""))
     ]
 
-    assert [(FIRST, SECOND), (SECOND, FIRST), (THIRD, THIRD)] == [(before.id, after.id) for before, after in pairs]
+    assert [(FIRST, SECOND), (FIRST, SECOND), (THIRD, THIRD)] == [(before.id, after.id) for before, after in pairs]
+    with pytest.raises(
+        DataError, match=f"no run of triage after {SECOND}; evaluate the change: `promptops eval triage`"
+    ):
+        find_pair(store, project, SECOND, "")
     with pytest.raises(DataError, match="only one run of other; make another with `promptops eval other`"):
-        find_pair(store, project, THIRD, "")
+        find_pair(store, project, "latest", "")
