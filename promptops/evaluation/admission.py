@@ -123,6 +123,7 @@ class Admission:
         self._stopped = False
         self._paused_until = self._polled_at = 0.0
         self._waiting_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._pump_due = False
         self._probing = False
         self.rate_limited = 0
@@ -182,13 +183,16 @@ class Admission:
             self._paused_until = max(self._paused_until, now + seconds)
             self._store.block(self._limit.key, self._clock().timestamp() + seconds)
 
-    def _pump_soon(self, delay_s: float = 0.0) -> None:
-        loop = asyncio.get_running_loop()
-        if delay_s > 0:
-            loop.call_later(delay_s, self._pump_soon)
-        elif not self._pump_due:
+    def _pump_soon(self) -> None:
+        if not self._pump_due:
             self._pump_due = True
-            loop.call_soon(self._pump)
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump_after(self, delay_s: float) -> None:
+        """Look again then, instead of when the last look said: timers that each set the next one would pile up."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._pump_soon)
 
     def _pump(self) -> None:
         self._pump_due = False
@@ -196,7 +200,7 @@ class Admission:
         try:
             wait_s = self._choose(going)
             if not self._stopped and self._waiting and wait_s > 0:
-                self._pump_soon(wait_s)
+                self._pump_after(wait_s)
             self.write_ended()
             attempts = (
                 self._store.begin_attempts(
