@@ -1,6 +1,6 @@
 """Golden cases and the suite that scores them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -93,9 +93,10 @@ class Suite:
     def checks_for(self, category: str) -> tuple[Check, ...]:
         return self.by_category.get(category, self.checks)
 
-    def groups_of(self, category: str, tags: Mapping[str, str]) -> tuple[str, ...]:
-        """Names of the rows a case counts in: its category, and `slice=value` for each declared slice it has."""
-        return (category, *(f"{name}={tags[name]}" for name in self.slices if name in tags))
+
+def slice_rows(tags: Mapping[str, str], slices: Iterable[str]) -> tuple[str, ...]:
+    """Names of the rows a case counts in beside its category: `slice=value` for each of the slices it is tagged with."""
+    return tuple(f"{name}={tags[name]}" for name in slices if name in tags)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from promptops.core.errors import DataError, EvaluationError, Problem
-from promptops.core.suite import CATEGORY, GatePolicy
+from promptops.core.suite import CATEGORY, GatePolicy, slice_rows
 from promptops.evaluation.summary import gate_policy
 from promptops.gate import CaseDraws, Comparison, DrawMore, decide
 from promptops.gate.spend import Ratio, compare_spending
@@ -82,10 +82,7 @@ def compare_draws(
 def case_draws(scores: Iterable[CaseScores], policy: GatePolicy) -> list[CaseDraws]:
     """The draws of a run as the gate takes them, with the slices that the policy judges."""
     names = [name for name in policy.by if name != CATEGORY]
-    return [
-        entry.case_draws(tuple(f"{name}={entry.result.tags[name]}" for name in names if name in entry.result.tags))
-        for entry in scores
-    ]
+    return [entry.case_draws(slice_rows(entry.result.tags, names)) for entry in scores]
 
 
 def _refuse_incomparable(baseline: Run, candidate: Run) -> None:

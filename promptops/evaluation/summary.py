@@ -2,10 +2,10 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from promptops.core.suite import GatePolicy
+from promptops.core.suite import GatePolicy, slice_rows
 from promptops.gate.stats import Interval, wilson_interval
 from promptops.project.store import Ledger, Result, Run, Store
 
@@ -116,7 +116,7 @@ def summarize(store: Store, run: Run) -> Summary:
     for result in store.results(run.id):
         total.add(result)
         categories.setdefault(result.category, _Tally()).add(result)
-        for name in _slice_names(result, run.header.slices):
+        for name in slice_rows(result.tags, run.header.slices):
             slices.setdefault(name, _Tally()).add(result)
         for name, passed, _, _ in result.scores:
             checks.setdefault(name, Counter())[passed] += 1
@@ -135,10 +135,6 @@ def summarize(store: Store, run: Run) -> Summary:
                      for name, counts in sorted(checks.items())),
         stored=total.scored + total.unscored,
     )  # fmt: skip
-
-
-def _slice_names(result: Result, slices: tuple[str, ...]) -> Iterator[str]:
-    return (f"{name}={result.tags[name]}" for name in slices if name in result.tags)
 
 
 def _worst(results: list[Result]) -> list[Result]:

@@ -14,7 +14,7 @@ from promptops.core.digest import digest
 from promptops.core.errors import DataError, Problem, did_you_mean
 from promptops.core.jsontext import Json, JsonError, at_pointer, canonical_json, parse_json
 from promptops.core.prompt import Prompt
-from promptops.core.suite import Case, Suite
+from promptops.core.suite import Case, Suite, slice_rows
 from promptops.project.formats import format_problems, format_schema
 from promptops.project.tree import Tree
 
@@ -134,9 +134,7 @@ class _Scanner:
         self.records.append(_record(row, number))
         category, tags = row["category"], row.get("tags", {})
         self.categories[category] += 1
-        for name in self.suite.slices:
-            if name in tags:
-                self.slices[f"{name}={tags[name]}"] += 1
+        self.slices.update(slice_rows(tags, self.suite.slices))
         if self.unseen:
             self._note_expected(row.get("expected", {}))
 
