@@ -1,4 +1,4 @@
-"""One process a run: a lock the system gives back when its owner dies, on whatever way."""
+"""One process at a time: locks the system gives back when their owner dies, on whatever way."""
 
 import os
 from collections.abc import Iterator
@@ -14,10 +14,15 @@ from promptops.project.config import STORE_FOLDER
 @contextmanager
 def run_lock(root: Path, run_id: str) -> Iterator[None]:
     """Hold a run while the context is open. Raises EvaluationError at once when another process holds it, or when none can."""
-    folder = root / STORE_FOLDER / "locks"
-    owner = folder / f"{run_id}.pid"
-    lock = _acquire(folder, run_id, owner)
+    folder = root / STORE_FOLDER
+    owner = folder / "locks" / f"{run_id}.pid"
     try:
+        lock = _acquire(folder, f"run {run_id}", run_id, timeout_s=0)
+    except Timeout:
+        pid = owner.read_text("utf-8") if owner.exists() else "?"
+        raise EvaluationError(f"run {run_id} is in use by pid {pid}", hint="wait for it, or stop it") from None
+    try:
+        owner.write_text(str(os.getpid()), "utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)
@@ -33,16 +38,28 @@ def is_held(root: Path, run_id: str) -> bool:
         return True
 
 
-def _acquire(folder: Path, run_id: str, owner: Path) -> FileLock:
+@contextmanager
+def store_lock(folder: Path, *, timeout_s: float) -> Iterator[None]:
+    """Hold the store's folder. Raises EvaluationError when it stays taken for longer, or when it cannot be locked."""
     try:
-        folder.mkdir(exist_ok=True)
-        lock = FileLock(folder / f"{run_id}.lock", timeout=0)
-        lock.acquire()
-        owner.write_text(str(os.getpid()), "utf-8")
+        lock = _acquire(folder, "the run store", "store", timeout_s=timeout_s)
     except Timeout:
-        pid = owner.read_text("utf-8") if owner.exists() else "?"
-        raise EvaluationError(f"run {run_id} is in use by pid {pid}", hint="wait for it, or stop it") from None
+        raise EvaluationError("the run store is in use by another process", where=f"{folder.name}/",
+                              hint="wait for it, or stop it") from None  # fmt: skip
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(folder: Path, what: str, name: str, *, timeout_s: float) -> FileLock:
+    try:
+        (folder / "locks").mkdir(exist_ok=True)
+        lock = FileLock(folder / "locks" / f"{name}.lock", timeout=timeout_s)
+        lock.acquire()
+    except Timeout:
+        raise
     except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
         why = getattr(error, "strerror", None) or str(error)
-        raise EvaluationError("the run cannot be locked", where=f"{STORE_FOLDER}/locks/", why=why) from error
+        raise EvaluationError(f"{what} cannot be locked", where=f"{STORE_FOLDER}/locks/", why=why) from error
     return lock

@@ -18,10 +18,12 @@ from promptops.core.names import is_run_id
 from promptops.core.outcome import POSSIBLY_PAID
 from promptops.project.config import STORE_FOLDER
 from promptops.project.formats import FORMATS, format_text
+from promptops.project.lock import store_lock
 
 VERSION = 1
 _NO_LIMIT = 1_000_000_000
 _BURST_MINUTES = 0.1
+_BUSY_S = 10.0
 FILE = "store.sqlite3"
 RunKind = Literal["eval", "baseline", "redraw"]
 RunState = Literal["running", "complete", "incomplete", "interrupted"]
@@ -401,7 +403,7 @@ def open_store(root: Path) -> Store:
     path = root / STORE_FOLDER / FILE
     try:
         prepare_folder(root)
-        connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
         return Store(_prepare(connection, path), path)
     except sqlite3.OperationalError as error:
         raise _translate(error, path) from error
@@ -440,21 +442,33 @@ def prepare_folder(root: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
-    version = connection.execute("pragma user_version").fetchone()[0]
+    version = _version(connection)
     if version > VERSION:
         connection.close()
         raise DataError(f"the run store has format {version}", where=f"{STORE_FOLDER}/{FILE}", why=f"this promptops reads up to {VERSION}",
                         hint="upgrade promptops")  # fmt: skip
+    if version == 0:
+        _create(connection, path)
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = normal")
     connection.execute("pragma foreign_keys = on")
-    if version == 0:
-        with _Transaction(connection, path):
-            if connection.execute("pragma user_version").fetchone()[0] == 0:
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"pragma user_version = {VERSION}")
     return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("pragma user_version").fetchone()[0])
+
+
+def _create(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, once: SQLite waits for nobody when two processes change the journal mode at the same time."""
+    with store_lock(path.parent, timeout_s=_BUSY_S):
+        if _version(connection) != 0:
+            return
+        connection.execute("pragma journal_mode = wal")
+        with _Transaction(connection, path):
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"pragma user_version = {VERSION}")
 
 
 def _translate(error: sqlite3.OperationalError, path: Path) -> EvaluationError | ConflictError:

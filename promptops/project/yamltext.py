@@ -30,6 +30,7 @@ from promptops.core.jsontext import Json
 Path = tuple[str | int, ...]
 MAX_BYTES = 2_000_000
 _MAX_DEPTH = 50
+_TOO_DEEP = f"nested deeper than {_MAX_DEPTH} levels"
 _LONGEST_INTEGER = 40
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"(?:[-+]?[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
@@ -66,6 +67,8 @@ def parse_yaml(text: str, where: str, first_line: int = 1) -> Document:
         value = reader.read(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + first_line if error.problem_mark else first_line
+        if "nesting depth" in (error.problem or ""):  # libyaml from 0.2.6 on gives up before our own limit is met
+            raise DataError(_TOO_DEEP, where=f"{where}:{line}") from None
         raise DataError("YAML syntax error", where=f"{where}:{line}", why=error.problem or "") from None
     except ReaderError as error:
         before = text.encode()[: error.position].decode(errors="ignore")
@@ -102,7 +105,7 @@ class _Reader:
     def _value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
         self.lines[path] = self._line(event)
         if len(path) > _MAX_DEPTH:
-            raise DataError(f"nested deeper than {_MAX_DEPTH} levels", where=f"{self.where}:{self._line(event)}")
+            raise DataError(_TOO_DEEP, where=f"{self.where}:{self._line(event)}")
         if isinstance(event, AliasEvent):
             self._refuse(event, f"alias *{event.anchor}", "write the value out")
             return None

@@ -2,7 +2,10 @@
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import Manager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_rows import RUN, START, answer, header, result, write_run
@@ -216,6 +219,30 @@ def test_a_store_that_cannot_be_made_names_its_place(tmp_path: Path):
 
     with pytest.raises(EvaluationError, match=r"\.promptops/: the run store cannot be made"):
         open_store(tmp_path)
+
+
+def open_new_stores(roots: list[Path], start: Any) -> list[str]:
+    """What each of the stores said that was opened at the same time as by others."""
+    said = []
+    for root in roots:
+        start.wait()
+        try:
+            open_store(root).close()
+        except EvaluationError as error:
+            said.append(str(error))
+    return said
+
+
+def test_S5_a_new_store_may_be_opened_by_many_at_once(tmp_path: Path):
+    """Evaluations started together in a new project all find a store; none is told that it is locked."""
+    roots = [tmp_path / str(number) for number in range(30)]
+    for root in roots:
+        root.mkdir()
+    with Manager() as manager, ProcessPoolExecutor(4) as processes:
+        start = manager.Barrier(4)
+        said = [processes.submit(open_new_stores, roots, start) for _ in range(4)]
+
+        assert [[]] * 4 == [future.result() for future in said]
 
 
 def test_the_folder_is_private_and_ignored_by_git(store: Store):
