@@ -69,7 +69,7 @@ _UNDESCRIBED = {
     "config models": "Aliases that prompts and `--model` name.",
     "config models.<key>.provider": "`openai`: any server that speaks its chat-completions protocol.",
 }  # fmt: skip
-_LAYERS = ("cli", "report", "evaluation", "gate", "project", "models", "core")
+_LAYERS = ("cli", "report", "audit", "release", "evaluation", "gate", "project", "runtime", "models", "core")
 _PROSE = {"cost": "The answer cost at most `max_usd`."}
 _OPTIONS = {
     "ignore_case": "Compare text without regard to case, width and blanks.",

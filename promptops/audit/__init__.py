@@ -1,0 +1,1 @@
+"""Is a prompt ready for production, and does it stay good?"""

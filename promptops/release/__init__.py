@@ -1,0 +1,1 @@
+"""Versions, evidence, channels and bundles: what was approved, and what is live."""

@@ -1,0 +1,1 @@
+"""What ships in a service: a released bundle, answered within budget and deadline."""
