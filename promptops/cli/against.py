@@ -1,24 +1,26 @@
 """promptops eval NAME --against REF."""
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from promptops.core.errors import DataError, ExitCode
 
 if TYPE_CHECKING:
+    from promptops.cli.reports import Reports
     from promptops.evaluation.against import Against
+    from promptops.evaluation.casebook import Evaluation
     from promptops.evaluation.plan import Selection
 
 
 def eval_against(
-    names: list[str], ref: str, *, model: str, candidate: str, selection: "Selection", accepted: list[str], dry_run: bool, markdown: bool, as_json: bool,
+    names: list[str], ref: str, *, model: str, candidate: str, selection: "Selection", accepted: list[str], dry_run: bool, reports: "Reports", as_json: bool,
     settings: dict[str, Any],
 ) -> int:  # fmt: skip
     """Judge each prompt against what it was at `ref`; the exit code is the worst."""
     from promptops.cli.output import emit_json, note
     from promptops.cli.session import open_session
     from promptops.evaluation.against import NewPromptError, evaluate_against
+    from promptops.evaluation.casebook import read_evaluation
 
     if dry_run:
         raise DataError(
@@ -29,8 +31,9 @@ def eval_against(
         raise DataError("--max-calls cannot be kept over the runs of --against", hint="use --max-cost")
     found: list[_Judged] = []
     new: list[str] = []
+    evaluations: list[Evaluation] = []
     for name in names:
-        with open_session(name, quiet=as_json, max_cost=settings["max_cost"], concurrency=settings["concurrency"],
+        with open_session(name, quiet=as_json or bool(reports.shown), max_cost=settings["max_cost"], concurrency=settings["concurrency"],
                           reuse=settings["reuse"]) as session:  # fmt: skip
             try:
                 result = evaluate_against(session, name, ref, model=model, candidate=candidate, selection=selection)
@@ -40,9 +43,17 @@ def eval_against(
                 new.append(name)
                 note(f"note: {error}")
                 continue
+            if reports.wanted:
+                run, changes = result.found.candidate, result.changes
+                evaluations.append(
+                    read_evaluation(
+                        session.store, session.project, run, result.found, ref=ref, changes=changes, accepted=accepted
+                    )
+                )
         found.append(_Judged(result, tuple(accepted)))
-        if not as_json:
-            _print(found[-1], markdown=markdown)
+        if not (as_json or reports.shown):
+            _print(found[-1])
+    reports.write(evaluations)
     if as_json:
         emit_json({"comparisons": [item.as_json() for item in found], "new_prompts": new})
     return ExitCode.GATE if any(item.blocked for item in found) else ExitCode.OK
@@ -77,12 +88,11 @@ class _Judged:
                 "blocked": self.blocked, "policy_changes": changes}  # fmt: skip
 
 
-def _print(judged: _Judged, *, markdown: bool) -> None:
+def _print(judged: _Judged) -> None:
     from rich.text import Text
 
     from promptops.cli.output import emit, note
     from promptops.report.comparison import render_comparison
-    from promptops.report.markdown import comparison_markdown
     from promptops.report.tables import command, headline
 
     result, accepted = judged.result, judged.accepted
@@ -104,8 +114,5 @@ def _print(judged: _Judged, *, markdown: bool) -> None:
         note(
             f"note: no recorded baseline of {result.ref}; `promptops baseline record {name} --at {result.ref}` makes this cheaper"
         )
-    if markdown:
-        sys.stdout.write(comparison_markdown(result.found) + "\n")
-        return
     emit(render_comparison(result.found, [command(*following)]))
     emit(Text(""))

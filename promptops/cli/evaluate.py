@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from promptops.cli.reports import Format, Output, Reports
 from promptops.cli.session import run_options
 from promptops.core.errors import DataError, ExitCode
 
@@ -65,7 +66,9 @@ def eval_prompts(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Ask again what is already answered.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
     log_format: LogFormat = "text",
-    markdown: Annotated[bool, typer.Option("--markdown", help="With --against: Markdown, for a pull request.")] = False,
+    output: Output = None,
+    shown: Format = "text",
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --against: as --format markdown.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Ask a model every golden case and score the answers.
@@ -77,7 +80,8 @@ def eval_prompts(
     from promptops.project.store import open_store
 
     project = open_project(Path.cwd())
-    frontend = _Frontend(as_json=as_json, log_format=log_format, record=record, replay=replay,
+    reports = Reports(output, shown="markdown" if markdown else shown, as_json=as_json)
+    frontend = _Frontend(as_json=as_json, log_format=log_format, record=record, replay=replay, reports=reports,
                          settings={"max_cost": max_cost, "max_calls": max_calls, "concurrency": concurrency, "reuse": not no_cache})  # fmt: skip
     if resume:
         if names or model or category or filter_tag or limit or candidate or at or dry_run:
@@ -90,8 +94,6 @@ def eval_prompts(
     if candidate and len(wanted) != 1:
         raise DataError("--candidate needs one prompt", hint=f"promptops eval NAME --candidate {candidate}")
     selection = Selection(categories=tuple(category or ()), tags=tuple(filter_tag or ()), limit=limit, repeat=repeat)
-    if markdown and not against:
-        raise DataError("--markdown is for comparisons", hint="add --against REF, or use `promptops compare`")
     if against:
         from promptops.cli.against import eval_against
 
@@ -99,7 +101,7 @@ def eval_prompts(
             raise DataError("--against makes its own draws", hint="leave out --at, --repeat, --record and --replay")
         return eval_against(
             wanted, against, model=model, candidate=candidate, selection=selection, accepted=accept_policy_change or [],
-            dry_run=dry_run, markdown=markdown, as_json=as_json, settings=frontend.settings,
+            dry_run=dry_run, reports=reports, as_json=as_json, settings=frontend.settings,
         )  # fmt: skip
     plans = [_plan(project, name, model, candidate, selection, at) for name in wanted]
     if dry_run:
@@ -150,14 +152,21 @@ def rescore(
         found = _find(store, project, run)
         plan = plan_again(project, found)
         refuse_changes(plan, found, allowed=("suite_digest", "rubric_digest", "golden_digest", "price"))
-        return frontend.finish([frontend.start(project, store, plan, StoredOnlyClient())])
+        return frontend.finish([frontend.start(project, store, plan, StoredOnlyClient())], project, store)
 
 
 class _Frontend:
     """What the three commands share: start or continue runs, print them, and find the exit code."""
 
     def __init__(
-        self, *, as_json: bool, log_format: str, record: Path | None, replay: Path | None, settings: dict[str, Any]
+        self,
+        *,
+        as_json: bool,
+        log_format: str,
+        record: Path | None,
+        replay: Path | None,
+        settings: dict[str, Any],
+        reports: Reports | None = None,
     ) -> None:
         if log_format not in ("text", "json"):
             raise DataError(f"--log-format {log_format!r}", hint="use text or json")
@@ -165,6 +174,7 @@ class _Frontend:
             raise DataError("--record and --replay exclude each other", hint="choose one")
         self.as_json, self.log_format, self.settings = as_json, log_format, settings
         self.record, self.replay = record, replay
+        self.reports = reports or Reports(())
 
     def run(self, project: "Project", store: "Store", plans: list["Plan"]) -> int:
         clients = [plan.connect(record=self.record, replay=self.replay) for plan in plans]
@@ -173,14 +183,16 @@ class _Frontend:
             found.append(self.start(project, store, plan, client))
             if found[-1][1] >= ExitCode.INTERRUPTED:
                 break
-        return self.finish(found)
+        return self.finish(found, project, store)
 
     def start(self, project: "Project", store: "Store", plan: "Plan", client: Any) -> "tuple[Summary, ExitCode]":
         from promptops.cli.progress import watch
         from promptops.evaluation.plan import utc_now
         from promptops.evaluation.session import start_run
 
-        with watch(plan.evaluable.prompt.name, quiet=self.as_json, log_format=self.log_format) as on_progress:
+        with watch(
+            plan.evaluable.prompt.name, quiet=self.as_json or bool(self.reports.shown), log_format=self.log_format
+        ) as on_progress:
             executed = start_run(
                 plan,
                 client,
@@ -201,15 +213,21 @@ class _Frontend:
         found = _find(store, project, run)
         plan = plan_again(project, found)
         refuse_changes(plan, found)
-        with watch(found.header.prompt, quiet=self.as_json, log_format=self.log_format) as on_progress:
+        with watch(
+            found.header.prompt, quiet=self.as_json or bool(self.reports.shown), log_format=self.log_format
+        ) as on_progress:
             executed = continue_run(
                 found, plan, plan.connect(record=self.record, replay=self.replay), store, project.root, clock=utc_now,
                 options=run_options(project.config, **self.settings), on_progress=on_progress, forget_unanswered=forget_unanswered,
             )  # fmt: skip
-        return self.finish([self._judge(store, executed)])
+        return self.finish([self._judge(store, executed)], project, store)
 
-    def finish(self, found: "list[tuple[Summary, ExitCode]]") -> int:
+    def finish(self, found: "list[tuple[Summary, ExitCode]]", project: "Project", store: "Store") -> int:
         code = max((code for _, code in found), key=_SEVERITY.index)
+        if self.reports.wanted:
+            from promptops.evaluation.casebook import read_evaluation
+
+            self.reports.write([read_evaluation(store, project, summary.run) for summary, _ in found])
         if self.as_json:
             from promptops.cli.output import emit_json
             from promptops.report.run import run_json
@@ -224,7 +242,7 @@ class _Frontend:
         code = executed.exit_code
         if code is ExitCode.OK and summary.missed_floors:
             code = ExitCode.GATE
-        if not self.as_json:
+        if not (self.as_json or self.reports.shown):
             _print(store, summary, code, executed)
         return summary, code
 

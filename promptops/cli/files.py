@@ -1,11 +1,15 @@
 """promptops init, lint, list, show: the files of a project."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptops.core.errors import DataError, ExitCode
+
+if TYPE_CHECKING:
+    from promptops.evaluation.lint import LintReport
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -44,6 +48,10 @@ def init(
 
 def lint(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Prompts; default: all.")] = None,
+    shown: Annotated[
+        str,
+        typer.Option("--format", metavar="FORMAT", help="text, sarif for code scanning, or github for annotations."),
+    ] = "text",
     as_json: Json = False,
 ) -> int:
     """Check every file of the project; ask no model.
@@ -62,11 +70,16 @@ def lint(
     wanted = names or project.names()
     if not wanted:
         raise DataError("no prompts", where="prompts/", hint="run `promptops init`")
+    if shown not in ("text", "sarif", "github") or (as_json and shown != "text"):
+        raise DataError(f"--format {shown[:40]!r}", hint="use text, sarif or github, or --json alone")
     report = lint_project(project, wanted)
     code = ExitCode.BAD_INPUT if report.problems else ExitCode.OK
     if as_json:
         emit_json({"exit_code": int(code), "prompts": report.prompts, "cases": report.cases,
                    "problems": [item.as_dict() for item in report.problems], "warnings": [item.as_dict() for item in report.warnings]})  # fmt: skip
+        return code
+    if shown != "text":
+        sys.stdout.write(_findings(report, shown))
         return code
     for problem in report.problems:
         note(f"error: {problem}")
@@ -78,6 +91,15 @@ def lint(
     else:
         emit(Group(Text(f"OK  {sound}, {count(len(report.warnings), 'warning')}"), next_line("promptops eval")))
     return code
+
+
+def _findings(report: "LintReport", shown: str) -> str:
+    from promptops.report.annotations import problem_annotations
+    from promptops.report.sarif import sarif_problems
+
+    if shown == "sarif":
+        return sarif_problems(report.problems, report.warnings)
+    return "".join((*problem_annotations(report.problems, "error"), *problem_annotations(report.warnings, "warning")))
 
 
 def list_prompts(as_json: Json = False) -> int:

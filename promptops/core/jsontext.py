@@ -70,6 +70,11 @@ def at_pointer(value: Json, pointer: str) -> Json:
     return value
 
 
+def readable(value: Json) -> str:
+    """A value as people read it: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else canonical_json(value).decode()
+
+
 def _colons_after_quotes(data: bytes) -> int:
     r"""How often `":` ends a key; `\":` is part of a text, such as JSON inside JSON, unless backslashes are escaped too."""
     count = data.count(b'":')

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from promptops.core.checks import CaseFacts, Check, Completion, Score, Unscored
 
+Scores = tuple[tuple[str, bool | None, str, float | None], ...]
+"""(check, passed, reason, value) of each check that applied to an answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
@@ -11,7 +14,7 @@ class Scored:
 
     passed: bool | None
     value: float | None
-    scores: tuple[tuple[str, bool | None, str, float | None], ...]
+    scores: Scores
 
 
 def score(checks: tuple[Check, ...], completion: Completion, facts: CaseFacts) -> Scored:
@@ -30,3 +33,12 @@ def score(checks: tuple[Check, ...], completion: Completion, facts: CaseFacts) -
         passed = None if None in verdicts or not verdicts else True
     grades = [float(ok) if value is None else value for _, ok, _, value in rows if ok is not None]
     return Scored(passed=passed, value=sum(grades) / len(grades) if grades else None, scores=tuple(rows))
+
+
+def first_reason(scores: Scores) -> str:
+    """Why an answer did not pass: the first check that failed, else the first that could not run; '' when all passed."""
+    for wanted in (False, None):
+        for name, passed, reason, _ in scores:
+            if passed is wanted:
+                return f"{name}: {reason}"
+    return ""

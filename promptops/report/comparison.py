@@ -47,31 +47,32 @@ def render_comparison(found: RunComparison, next_commands: list[str]) -> Rendera
     for position, verdict in enumerate(comparison.verdicts):
         grid.add_row(*_cells(verdict), end_section=position == len(comparison.verdicts) - 1)
     grid.add_row(*_cells(comparison.total, judged=False), style="bold")
-    parts: list[RenderableType] = [_answer(found), grid, Text("")]
+    parts: list[RenderableType] = [headline(*verdict_line(found)), grid, Text("")]
     for verdict in comparison.verdicts:
         if verdict in comparison.blocking or verdict.verdict in (Verdict.CASES_BROKE, Verdict.BASELINE_DRIFTED):
             parts += [show(sentence(verdict, comparison), style=_STYLE[verdict.verdict]), _cases(verdict), Text("")]
-    parts += [Text(line, style="dim") for line in _method(found)]
+    parts += [Text(line, style="dim") for line in method_lines(found)]
     return Group(*parts, Text(""), *(next_line(line) for line in next_commands))
 
 
-def _answer(found: RunComparison) -> Text:
+def verdict_line(found: RunComparison) -> tuple[str, str, str]:
+    """The verdict, its colour on a terminal, and a sentence."""
     comparison = found.comparison
     names = f"{run_name(found.candidate)} on {found.candidate.header.model} against {run_name(found.baseline)} on {found.baseline.header.model}"
     blocking, rows = comparison.blocking, len(comparison.verdicts)
     dearer = [ratio for ratio in found.spending if ratio.exceeded]
     if dearer and not comparison.blocked:
-        return headline("FAIL", "red", f"{names}: {'; '.join(map(_ratio, dearer))}")
+        return "FAIL", "red", f"{names}: {'; '.join(map(_ratio, dearer))}"
     if not comparison.blocked:
         unsure = sum(item.verdict is Verdict.INCONCLUSIVE for item in comparison.verdicts)
         doubt = f"; {unsure} inconclusive: too few cases to rule a drop out" if unsure else ""
-        return headline("PASS", "green", f"{names}: none of {rows} categories and slices regressed{doubt}")
+        return "PASS", "green", f"{names}: none of {rows} categories and slices regressed{doubt}"
     if comparison.vanished:
-        return headline("FAIL", "red", f"{names}: {', '.join(comparison.vanished)} vanished")
+        return "FAIL", "red", f"{names}: {', '.join(comparison.vanished)} vanished"
     text = f"{names}: {', '.join(item.category for item in blocking)} regressed ({len(blocking)} of {rows} categories and slices)"
     if comparison.total.difference > 0:
         text += f", although the total rose by {100 * comparison.total.difference:.1f} points"
-    return headline("FAIL", "red", text)
+    return "FAIL", "red", text
 
 
 def _cells(verdict: CategoryVerdict, *, judged: bool = True) -> tuple[str | Text, ...]:
@@ -123,7 +124,8 @@ def _ratio(ratio: Ratio) -> str:
     return text + (f", allowed x{ratio.limit:g}" if ratio.limit is not None else "")
 
 
-def _method(found: RunComparison) -> tuple[str, ...]:
+def method_lines(found: RunComparison) -> tuple[str, ...]:
+    """How a comparison was judged, and what it spent."""
     comparison = found.comparison
     spent = ", ".join(f"{calls} in stage {stage}" for stage, calls in sorted(comparison.calls.items()))
     lines = [f"method: {comparison.method}, alpha {comparison.alpha:g}; PASS: no drop beyond the tolerance" + (f"; draws: {spent}" if spent else ""),

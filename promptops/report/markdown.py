@@ -1,12 +1,15 @@
-"""A comparison as Markdown, for a pull request or a page; text from outside cannot break out of its cell."""
+"""Evaluations and comparisons as Markdown, for a pull request or a page; text from outside cannot break out of its cell."""
 
 from promptops.core.checks.base import brief
+from promptops.core.money import format_usd
+from promptops.evaluation.casebook import Evaluation
 from promptops.evaluation.compare import RunComparison
+from promptops.evaluation.summary import Row
 from promptops.gate import CategoryVerdict
 from promptops.report.comparison import sentence
-from promptops.report.run import run_name
+from promptops.report.run import run_line, run_name
 from promptops.report.show import escape
-from promptops.report.tables import p_value, percent, points, points_interval
+from promptops.report.tables import p_value, percent, percent_interval, points, points_interval, seconds
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#!~"})
 
@@ -25,6 +28,28 @@ def comparison_markdown(found: RunComparison) -> str:
         f"\nMethod: {_cell(comparison.method)}, alpha {comparison.alpha:g}. Runs: {found.baseline.id}, {found.candidate.id}."
     )
     return "\n".join(lines) + "\n"
+
+
+def evaluation_markdown(item: Evaluation) -> str:
+    """A run with a row per category and slice, or its comparison with what weakens the gate."""
+    if item.comparison:
+        weaker = "".join(f"\nThe change weakens its own gate: {_cell(change.what)}\n" for change in item.weaker)
+        return comparison_markdown(item.comparison) + weaker
+    word, _, sentence_ = run_line(item.summary)
+    lines = [
+        f"**{word}** {_cell(sentence_)}",
+        "",
+        "| | n | passed | rate | 95% interval | unscored | cost | p50 | p99 |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [_run_row(row) for row in (*item.summary.categories, *item.summary.slices, item.summary.total)]
+    return "\n".join([*lines, f"\nRun {item.run.id}."]) + "\n"
+
+
+def _run_row(row: Row) -> str:
+    cells = (_cell(row.name), str(row.scored + row.unscored), str(row.passed), percent(row.rate), percent_interval(row.interval), str(row.unscored or "-"),
+             _cell(format_usd(row.cost_nanousd)), seconds(row.p50_s), seconds(row.p99_s))  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
 
 
 def _row(verdict: CategoryVerdict, *, judged: bool = True) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 from promptops.core.digest import short
 from promptops.core.money import format_usd
 from promptops.evaluation.admission import MAX_WAIT_S
+from promptops.evaluation.scoring import first_reason
 from promptops.evaluation.summary import Row, Summary
 from promptops.project.store import Result, Run
 from promptops.report.show import escape, show
@@ -32,26 +33,31 @@ def render_run(
     summary: Summary, next_commands: list[str], *, stopped_by: str = "", stop_detail: str = ""
 ) -> RenderableType:
     """The answer first, then the tables, the worst cases, notices, and what to do next."""
-    parts: list[RenderableType] = [_answer(summary, stopped_by, stop_detail), _tables(summary), *_notices(summary)]
+    parts: list[RenderableType] = [
+        headline(*run_line(summary, stopped_by, stop_detail)),
+        _tables(summary),
+        *_notices(summary),
+    ]
     if summary.worst:
         parts += [Text(""), Text(_worst_title(summary), style="bold"), _worst(summary.worst)]
     parts += [Text(""), *(next_line(line) for line in next_commands)]
     return Group(*parts)
 
 
-def _answer(summary: Summary, stopped_by: str, stop_detail: str) -> Text:
+def run_line(summary: Summary, stopped_by: str = "", stop_detail: str = "") -> tuple[str, str, str]:
+    """How a run ended, its colour on a terminal, and a sentence."""
     run, total = summary.run, summary.total
     name = f"{run_name(run)} on {run.header.model}"
     if stopped_by and summary.stored < run.header.planned:
-        return headline(
+        return (
             "STOPPED",
             "yellow",
             f"{name}: {_STOPPED[stopped_by]}{f' ({escape(stop_detail)})' if stop_detail else ''}; {summary.stored} of {run.header.planned} results kept, no verdict",
         )
     if run.state == "interrupted":
-        return headline("STOPPED", "yellow", f"{name}: {summary.stored} of {run.header.planned} answers kept")
+        return ("STOPPED", "yellow", f"{name}: {summary.stored} of {run.header.planned} answers kept")
     if summary.coverage < 1:
-        return headline(
+        return (
             "NOT EVALUATED",
             "yellow",
             f"{name}: {total.unscored} of {run.header.planned} answers could not be scored; this is no verdict",
@@ -60,8 +66,8 @@ def _answer(summary: Summary, stopped_by: str, stop_detail: str) -> Text:
     rate = f"{total.passed}/{total.scored} {noun} pass ({percent(total.rate)}, 95% interval {percent_interval(total.interval)})"
     missed = summary.missed_floors
     if missed:
-        return headline("FAIL", "red", f"{name}: {rate}; below the floor: {', '.join(_floor(row) for row in missed)}")
-    return headline("DONE", "green", f"{name}: {rate}")
+        return ("FAIL", "red", f"{name}: {rate}; below the floor: {', '.join(_floor(row) for row in missed)}")
+    return ("DONE", "green", f"{name}: {rate}")
 
 
 def _worst_title(summary: Summary) -> str:
@@ -148,11 +154,7 @@ def _worst(results: tuple[Result, ...]) -> RenderableType:
 
 def why(result: Result) -> str:
     """The first reason a case did not pass."""
-    for wanted in (False, None):
-        for name, passed, reason, _ in result.scores:
-            if passed is wanted:
-                return f"{name}: {reason}"
-    return "no check applies" if result.passed is None else ""
+    return first_reason(result.scores) or ("no check applies" if result.passed is None else "")
 
 
 def run_json(summary: Summary) -> dict[str, Any]:

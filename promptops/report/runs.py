@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from promptops.core.digest import short
-from promptops.core.jsontext import Json, canonical_json
+from promptops.core.jsontext import readable
 from promptops.evaluation.browse import CaseView
 from promptops.project.store import Result, Run
 from promptops.report.run import run_name, why
@@ -76,11 +76,11 @@ def render_case(view: CaseView) -> RenderableType:
     else:
         parts.append(show(view.where, style="dim"))
         for name, value in view.case.inputs.items():
-            parts += [Text(""), show(f"{name}:", style="bold"), show(_readable(value))]
+            parts += [Text(""), show(f"{name}:", style="bold"), show(readable(value))]
         parts += [
             Text("\nexpected:", style="bold"),
             *(
-                Text.assemble("  ", show(name), ": ", show(_readable(value)))
+                Text.assemble("  ", show(name), ": ", show(readable(value)))
                 for name, value in view.case.expected.items()
             ),
         ]
@@ -104,10 +104,6 @@ def case_json(view: CaseView) -> dict[str, Any]:
         "latency_s": result.latency_s, "cost_nanousd": result.cost_nanousd, "where": view.where,
         "scores": [{"check": name, "passed": passed, "reason": reason, "value": value} for name, passed, reason, value in result.scores],
     }  # fmt: skip
-
-
-def _readable(value: Json) -> str:
-    return value if isinstance(value, str) else canonical_json(value).decode()
 
 
 def _tags(tags: Mapping[str, str]) -> str:
