@@ -97,24 +97,3 @@ class Suite:
 def slice_rows(tags: Mapping[str, str], slices: Iterable[str]) -> tuple[str, ...]:
     """Names of the rows a case counts in beside its category: `slice=value` for each of the slices it is tagged with."""
     return tuple(f"{name}={tags[name]}" for name in slices if name in tags)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Criterion:
-    """One question of a rubric; `scale` is pass_fail or 1..5 with anchors."""
-
-    id: str
-    question: str
-    scale: str
-    anchors: Mapping[str, str] = field(default_factory=dict)
-    weight: float = 1.0
-    hard: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rubric:
-    """Criteria for a judge; `document` is what the subject digest covers."""
-
-    name: str
-    criteria: tuple[Criterion, ...]
-    document: Mapping[str, Json] = field(default_factory=dict)

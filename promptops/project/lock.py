@@ -39,12 +39,12 @@ def is_held(root: Path, run_id: str) -> bool:
 
 
 @contextmanager
-def store_lock(folder: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold the store's folder. Raises EvaluationError when it stays taken for longer, or when it cannot be locked."""
+def store_lock(folder: Path, *, timeout_s: float, name: str = "store", what: str = "the run store") -> Iterator[None]:
+    """Hold the store's folder, or the file `what` by a lock of its own. Raises EvaluationError when it stays taken, or cannot be locked."""
     try:
-        lock = _acquire(folder, "the run store", "store", timeout_s=timeout_s)
+        lock = _acquire(folder, what, name, timeout_s=timeout_s)
     except Timeout:
-        raise EvaluationError("the run store is in use by another process", where=f"{folder.name}/",
+        raise EvaluationError(f"{what} is in use by another process", where=f"{folder.name}/",
                               hint="wait for it, or stop it") from None  # fmt: skip
     try:
         yield

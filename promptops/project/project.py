@@ -9,7 +9,8 @@ from promptops.core.errors import DataError, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.names import is_name
 from promptops.core.prompt import Prompt
-from promptops.core.suite import Rubric, Suite
+from promptops.core.rubric import Rubric
+from promptops.core.suite import Suite
 from promptops.project.config import Config, find_root, load_config
 from promptops.project.git import Git, GitTree
 from promptops.project.golden import GoldenScan, scan_golden

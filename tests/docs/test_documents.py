@@ -89,7 +89,7 @@ def test_examples_of_files_fit_their_formats(where: str, kind: str, text: str):
         case "config":
             value = tomllib.loads(text).get("tool", {}).get("promptops") or tomllib.loads(text)
             values = [value]
-        case "case":
+        case "case" | "label":
             values = [parse_json(line) for line in text.splitlines()]
         case _:
             values = [parse_yaml(text.removeprefix("---\n").partition("\n---\n")[0], where).value]
@@ -99,7 +99,7 @@ def test_examples_of_files_fit_their_formats(where: str, kind: str, text: str):
 
 def test_there_is_an_example_of_every_format():
     """A reader finds one of each file to start from."""
-    assert {"prompt", "suite", "case", "rubric", "rules", "config"} == {kind for _, kind, _ in examples()}
+    assert {"prompt", "suite", "case", "rubric", "label", "rules", "config"} == {kind for _, kind, _ in examples()}
 
 
 def anchors(path: Path) -> set[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from promptops.core.errors import DataError, RefusedError
-from promptops.core.suite import Criterion
+from promptops.core.rubric import Criterion
 from promptops.project.rubrics import load_rubric, rubric_names
 from promptops.project.tree import WorkTree
 
