@@ -2,14 +2,15 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from promptops.core.errors import DataError, EvaluationError
+from promptops.core.errors import ConflictError, DataError, EvaluationError
 from promptops.project.tree import refuse_escape
 
 _SAFE = (
@@ -38,15 +39,74 @@ class _CommandFailedError(EvaluationError):
     """Git ran, and said no."""
 
 
+class RefExistsError(ConflictError):
+    """A ref was made or changed by somebody else in between."""
+
+
 @dataclass(frozen=True)
 class Git:
     """The repository around a folder."""
 
     root: Path
 
-    def run(self, *arguments: str) -> bytes:
+    def run(self, *arguments: str, stdin: bytes | None = None) -> bytes:
         """Standard output of a git plumbing command. Raises EvaluationError with git's first line of complaint."""
-        return self._execute(arguments, _ENVIRONMENT)
+        return self._execute(arguments, _ENVIRONMENT, stdin)
+
+    def refs(self, prefixes: Sequence[str]) -> dict[str, str]:
+        """Full ref -> object id of all refs below the prefixes (each ends with a slash)."""
+        listing = self.run(
+            "for-each-ref", "--format=%(objectname) %(refname)", *(item.rstrip("/") for item in prefixes)
+        )
+        pairs = (line.partition(" ") for line in os.fsdecode(listing).splitlines())
+        return {ref: oid for oid, _, ref in pairs}
+
+    def objects(self, oids: Iterable[str]) -> dict[str, tuple[str, bytes]]:
+        """Object id -> (type, content), in one process. Raises EvaluationError for one that is not here."""
+        wanted = list(oids)
+        if not wanted:
+            return {}
+        output = self.run("cat-file", "--batch", "--buffer", stdin="".join(f"{oid}\n" for oid in wanted).encode())
+        found: dict[str, tuple[str, bytes]] = {}
+        position = 0
+        while position < len(output):
+            end = output.index(b"\n", position)
+            oid, kind, *size = output[position:end].decode().split(" ")
+            if not size:
+                raise EvaluationError(
+                    f"object {oid} is {kind} in this repository", hint="fetch it again: `git fetch --refetch`"
+                )
+            start = end + 1
+            position = start + int(size[0]) + 1
+            found[oid] = (kind, output[start : position - 1])
+        return found
+
+    def write_object(self, kind: Literal["tag", "blob"], content: bytes) -> str:
+        """Store an object; its id. Raises EvaluationError when git finds it malformed or the disk refuses."""
+        return self.run("hash-object", "-t", kind, "-w", "--stdin", stdin=content).decode().strip()
+
+    def change_refs(self, commands: Sequence[str]) -> None:
+        """Run `update-ref` commands (`create REF OID`, `delete REF OID`) as one transaction: all or nothing.
+
+        Raises RefExistsError when a ref is not in the state a command expects, EvaluationError when git cannot write.
+        """
+        try:
+            self.run("update-ref", "--no-deref", "--stdin", stdin="".join(f"{line}\n" for line in commands).encode())
+        except _CommandFailedError as error:
+            said = error.problems[0].why
+            if "already exists" in said or "but expected" in said or "reference is missing" in said:
+                raise RefExistsError("a ref changed meanwhile", why=said) from error
+            if ".lock" in said:
+                raise EvaluationError("git is in use by another process, or one was killed", why=said,
+                                      hint="wait for it; if there is none, remove the named .lock file") from error  # fmt: skip
+            raise
+
+    def config(self, name: str) -> str:
+        """A value of git's configuration; '' when it is not set."""
+        try:
+            return os.fsdecode(self.run("config", "--get", name)).removesuffix("\n")
+        except _CommandFailedError:
+            return ""
 
     def exchange(self, command: Literal["push", "fetch"], remote: str, refspecs: Sequence[str]) -> None:
         """Push or fetch refs by name, over the protocols that run no command the repository names.
@@ -64,7 +124,7 @@ class Git:
             _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS},
         )
 
-    def _execute(self, arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:
+    def _execute(self, arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes | None = None) -> bytes:
         try:
             from git import Git as Command
             from git.exc import GitCommandError, GitCommandNotFound
@@ -72,12 +132,16 @@ class Git:
             raise EvaluationError("git is not on PATH", hint="install git") from error
         command: Any = Command(str(self.root))
         try:
-            output = command.execute(
-                ["git", *_SAFE, *arguments],
-                env=dict(environment),
-                stdout_as_string=False,
-                strip_newline_in_stdout=False,
-            )
+            with tempfile.TemporaryFile() as given:  # a file, not a pipe: git may answer before it has read everything
+                given.write(stdin or b"")
+                given.seek(0)
+                output = command.execute(
+                    ["git", *_SAFE, *arguments],
+                    istream=given,
+                    env=dict(environment),
+                    stdout_as_string=False,
+                    strip_newline_in_stdout=False,
+                )
         except GitCommandNotFound as error:
             raise EvaluationError("git is not on PATH", hint="install git") from error
         except GitCommandError as error:
