@@ -56,6 +56,9 @@ def eval_prompts(
     accept_policy_change: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Accept that this part of the gate became weaker.")
     ] = None,
+    policy: Annotated[
+        str, typer.Option(metavar="routed", help="With `--against large`: judge the router against the large model.")
+    ] = "",
     resume: Annotated[
         str, typer.Option(metavar="[RUN]", help="Go on with this run; without a value, with the latest.")
     ] = "",
@@ -94,6 +97,15 @@ def eval_prompts(
     if candidate and len(wanted) != 1:
         raise DataError("--candidate needs one prompt", hint=f"promptops eval NAME --candidate {candidate}")
     selection = Selection(categories=tuple(category or ()), tags=tuple(filter_tag or ()), limit=limit, repeat=repeat)
+    if policy:
+        from promptops.cli.route import eval_routed
+
+        if policy != "routed" or against != "large":
+            raise DataError("the policy there is: --policy routed --against large")
+        if model or candidate or at or category or filter_tag or limit or record or replay or dry_run or no_cache:
+            raise DataError("--policy routed is judged on all held-out cases, with the models of router.json",
+                            hint="leave out --model, --candidate, --at, filters, --record, --replay, --dry-run and --no-cache")  # fmt: skip
+        return eval_routed(wanted, repeat=repeat, max_cost=max_cost, reports=reports, as_json=as_json, concurrency=concurrency)  # fmt: skip
     if against:
         from promptops.cli.against import eval_against
 
