@@ -162,6 +162,7 @@ def rescore(
                          settings={"max_cost": "", "max_calls": None, "concurrency": None, "reuse": True})  # fmt: skip
     with closing(open_store(project.root)) as store:
         found = _find(store, project, run)
+        frontend.settings["answers_of"] = found.id
         plan = plan_again(project, found)
         refuse_changes(plan, found, allowed=("suite_digest", "rubric_digest", "golden_digest", "price"))
         return frontend.finish([frontend.start(project, store, plan, StoredOnlyClient())], project, store)

@@ -20,6 +20,7 @@ def run_options(
     max_calls: int | None = None,
     concurrency: int | None = None,
     reuse: bool = True,
+    answers_of: str = "",
 ) -> "Options":
     """How runs are made, from the command line over the configuration. Raises DataError for an amount that is none."""
     from promptops.core.money import parse_usd
@@ -31,7 +32,7 @@ def run_options(
         raise DataError(f"--max-cost: {error}", hint="write dollars, as 2.50") from error
     return Options(
         concurrency=concurrency or config.concurrency, reuse=reuse, max_cost_nanousd=cap, max_calls=max_calls,
-        outage_patience_s=config.outage_patience_s,
+        outage_patience_s=config.outage_patience_s, answers_of=answers_of,
     )  # fmt: skip
 
 

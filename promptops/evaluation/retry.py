@@ -31,7 +31,7 @@ class RetryPolicy:
         """Seconds to wait before asking again after `tries` calls; None to leave it at this answer."""
         if tries > _AGAIN.get(answer.outcome, 0) and not (breaker_open and answer.outcome in _AGAIN):
             return None
-        asked = answer.outcome == "rate_limited" and answer.retry_after_s is not None
+        asked = answer.retry_after_s is not None
         if not asked and not breaker_open:
             if self.used >= self.budget:
                 return None
