@@ -41,7 +41,10 @@ class Ticket:
 
 @dataclass(slots=True, kw_only=True)
 class SpendCap:
-    """Reserve the worst case, call, settle: spent plus reserved never passes the cap. None is no cap."""
+    """Reserve the worst case, call, settle: spent plus reserved never passes the cap. None is no cap.
+
+    One may be shared by runs in one event loop, and by runs that follow each other.
+    """
 
     max_nanousd: int | None = None
     max_calls: int | None = None
@@ -75,17 +78,19 @@ class SpendCap:
 class Window:
     """How many calls may be in flight: one more for each window of good answers, half after trouble (AIMD).
 
-    Source: Chiu and Jain 1989, Computer Networks 17:1-14.
+    A careful one begins with a single call and doubles with each window until the first trouble (slow start).
+    Sources: Chiu and Jain 1989, Computer Networks 17:1-14; RFC 5681, section 3.1.
     """
 
     most: int
+    careful: bool = False
     size: float = field(init=False)
     in_flight: int = 0
     _best_s: float = float("inf")
     _quiet_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self.size = float(self.most)
+        self.size = 1.0 if self.careful else float(self.most)
 
     @property
     def room(self) -> bool:
@@ -99,8 +104,9 @@ class Window:
             if now >= self._quiet_until:  # one cut for all calls that were in flight together
                 self.size = max(1.0, self.size / 2)
                 self._quiet_until = now + answer.latency_s
+                self.careful = False
         else:
-            self.size = min(float(self.most), self.size + 1 / self.size)
+            self.size = min(float(self.most), self.size + (1.0 if self.careful else 1 / self.size))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +131,7 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         self._pump_due = False
         self._probing = False
-        self.rate_limited = 0
+        self.calls = self.rate_limited = 0
         self._last_failure = ""
 
     async def admit(self, key: str, *, tokens: int, worst_nanousd: int) -> Ticket:
@@ -232,7 +238,10 @@ class Admission:
             if not self.cap.reserve(item.worst_nanousd):
                 if not self.cap.holds and not going:
                     self.stop("budget")
-                return 0.0
+                idle = (
+                    self.window.in_flight == 0
+                )  # another run that shares the cap holds the rest: nothing of ours will end
+                return _POLL_S if idle else 0.0
             permit_s = (
                 self._store.take_permit(self._limit, item.tokens, self._clock().timestamp())
                 if self._limit.limited
@@ -244,6 +253,7 @@ class Admission:
                 return permit_s
             going.append(self._waiting.popleft())
             self.window.in_flight += 1
+            self.calls += 1
             self._probing = self.breaker.is_open
         return 0.0
 

@@ -33,17 +33,19 @@ _EXIT: dict[Stop, ExitCode] = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a run is made, as opposed to what is asked. Costs in nano-dollars, None is no cap.
+    """How runs are made, as opposed to what is asked. All runs made with the same options share the one `cap`.
+
+    A `careful` run begins with one call in flight: what killed it before may do so again, and each kill repeats what is in flight.
 
     With `answers_of`, the answers are those of that run, draw by draw, instead of whatever answers the same request.
     """
 
     concurrency: int = 8
     reuse: bool = True
-    max_cost_nanousd: int | None = None
-    max_calls: int | None = None
+    cap: SpendCap = field(default_factory=SpendCap)
     outage_patience_s: float = 60.0
     answers_of: str = ""
+    careful: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,13 +158,14 @@ class _Execution:
         self._fixed = digest([dict(plan.identity), dict(self._prompt.params), self._prompt.output_format, self._schema])
         self._asking: dict[str, asyncio.Future[StoredAnswer]] = {}
         self._fresh: dict[str, StoredAnswer] = {}
-        self.progress = Progress(planned=header.planned, max_cost_nanousd=options.max_cost_nanousd)
-        ledger = store.ledger(header.id)
+        self.progress = Progress(planned=header.planned, max_cost_nanousd=options.cap.max_nanousd)
+        ledger, cap = store.ledger(header.id), options.cap
+        self._calls_before = ledger.attempts
+        cap.calls += ledger.attempts  # of a run that goes on
+        cap.spent_nanousd += ledger.paid_nanousd + ledger.possibly_nanousd
         self._admission = Admission(
-            store, header.id, clock, window=Window(options.concurrency), on_stop=self._stopped,
-            cap=SpendCap(max_nanousd=options.max_cost_nanousd, max_calls=options.max_calls,
-                         spent_nanousd=ledger.paid_nanousd + ledger.possibly_nanousd, calls=ledger.attempts),
-            breaker=Breaker(patience_s=options.outage_patience_s),
+            store, header.id, clock, window=Window(options.concurrency, careful=options.careful), on_stop=self._stopped,
+            cap=cap, breaker=Breaker(patience_s=options.outage_patience_s),
             limit=RateLimit(key=limit_key(plan.model), rpm=plan.model.rpm, tpm=plan.model.tpm),
         )  # fmt: skip
         self._retry = RetryPolicy(planned=header.planned, rng=random.Random(header.id))  # noqa: S311 - jitter
@@ -207,7 +210,10 @@ class _Execution:
             own = self._store.answers_of(self._options.answers_of, [(case_id, draw) for case_id, draw, _ in wanted])
             found = [own.get((case_id, draw)) for case_id, draw, _ in wanted]
             keys = [key for _, _, key in wanted]
-            same = (item if item and f"{item.key}:".startswith(f"{key}:") else None for item, key in zip(found, keys, strict=True))
+            same = (
+                item if item and f"{item.key}:".startswith(f"{key}:") else None
+                for item, key in zip(found, keys, strict=True)
+            )
             return list(same)
         if not self._options.reuse:
             return [None] * len(wanted)
@@ -329,7 +335,7 @@ class _Execution:
     def _report(self) -> None:
         progress, admission = self.progress, self._admission
         progress.calls, progress.in_flight, progress.rate_limited = (
-            admission.cap.calls,
+            self._calls_before + admission.calls,
             admission.window.in_flight,
             admission.rate_limited,
         )

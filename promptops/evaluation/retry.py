@@ -14,7 +14,10 @@ LEAST = OPEN_AT - 1  # as many calls fail before the breaker opens: a short outa
 
 @dataclass(slots=True, kw_only=True)
 class RetryPolicy:
-    """Backoff with full jitter (Brooker 2015, AWS Architecture Blog), inside a budget of 20 % of the planned calls, at least 7.
+    """Backoff with jitter (Brooker 2015, AWS Architecture Blog), inside a budget of 20 % of the planned calls, at least 7.
+
+    A run of fewer than 35 calls may thus exceed 1.2 calls a case: with one retry for five cases, a single reset connection would
+    leave it without a verdict, and seven more calls are no storm.
 
     Waiting because the provider asked for it, or because the breaker is open, uses no budget: it adds no load.
     """

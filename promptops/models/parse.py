@@ -122,7 +122,9 @@ def _priced(read: _Read, document: dict[str, Any], request: ModelRequest, price:
     outcome, text, detail = read
     found = document.get("usage")
     usage: dict[str, Any] = found if isinstance(found, dict) else {}
-    input_tokens, output_tokens, cached = usage.get("prompt_tokens"), usage.get("completion_tokens"), 0
+    input_tokens: Any = usage.get("prompt_tokens")
+    output_tokens: Any = usage.get("completion_tokens")
+    cached: Any = 0
     trusted = _is_count(input_tokens) and _is_count(output_tokens)
     if trusted:
         details = usage.get("prompt_tokens_details")

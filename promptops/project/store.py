@@ -54,13 +54,12 @@ create index attempts_run on attempts(run_id);
 create index runs_started on runs(started_at);
 """
 _STAGED = {
-    "runs": ("insert", "id, prompt, prompt_digest, golden_digest, subject, state, started_at, finished_at, planned, header"),
-    "answers": ("insert or ignore", "key, outcome, text, detail, model, input_tokens, output_tokens, usage_trusted, cost_nanousd, latency_s,"
-                " created_at"),
-    "results": ("insert", "run_id, case_id, draw, category, tags, grouped, line, case_digest, answer_key, outcome, passed, value, latency_s,"
-                " cost_nanousd, scores"),
-    "attempts": ("insert", "run_id, key, started_at, outcome, cost_nanousd"),
-}  # fmt: skip
+    "runs": "insert into main.runs select * from temp.runs",
+    "answers": "insert or ignore into main.answers select * from temp.answers",
+    "results": "insert into main.results select * from temp.results",
+    "attempts": "insert into main.attempts(run_id, key, started_at, outcome, cost_nanousd)"
+    " select run_id, key, started_at, outcome, cost_nanousd from temp.attempts order by rowid",
+}
 """How rows that were added beside the store go into it, parents first: an answer that is there already stays."""
 
 
@@ -416,15 +415,13 @@ class Store:
         """
         self.flush()
         for table in _STAGED:
-            self._sql.execute(f"create temp table {table} as select * from main.{table} where false")
+            self._sql.execute(f"create temp table {table} as select * from main.{table} where false")  # noqa: S608
         try:
             yield
             self.flush()
             with self._writing():
-                for table, (verb, columns) in _STAGED.items():
-                    self._sql.execute(
-                        f"{verb} into main.{table} ({columns}) select {columns} from temp.{table} order by rowid"  # noqa: S608 - our own words
-                    )
+                for statement in _STAGED.values():
+                    self._sql.execute(statement)
         finally:
             self.drop_buffers()
             for table in _STAGED:

@@ -155,7 +155,11 @@ def test_a_body_that_is_no_completion_is_a_bad_response(make_client: MakeClient,
 
 @pytest.mark.parametrize(
     ("body", "trusted"),
-    [(b'{"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}', True), (b'{"choices": []}', False), (b"{", False)],
+    [
+        (b'{"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}', True),
+        (b'{"choices": []}', False),
+        (b"{", False),
+    ],
 )
 def test_what_a_bad_response_cost_is_known_where_it_says_so(make_client: MakeClient, body: bytes, trusted: bool):
     """The model may have answered: its usage is read even then, and marked where there is none."""
