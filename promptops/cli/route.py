@@ -32,7 +32,7 @@ def train(
     Writes prompts/NAME/router.json. Too little evidence means that everything goes to the large model; it says what is missing.
     """
     from promptops.cli.output import emit, emit_json
-    from promptops.cli.session import open_session
+    from promptops.cli.session import open_session, spend_cap
     from promptops.release.router_training import training_json
     from promptops.release.routing import save_router
     from promptops.release.routing import train as train_on
@@ -41,7 +41,7 @@ def train(
     if not 0 < max_loss < 100:
         raise DataError("--max-loss is in points of 100", why="no number of cases proves a loss of nothing",
                         hint="write 1 for one point")  # fmt: skip
-    with open_session(name, quiet=as_json, max_cost=max_cost) as session:
+    with open_session(name, quiet=as_json, cap=spend_cap(max_cost)) as session:
         training = train_on(session, name, small, large, more=outcomes, max_loss=max_loss / 100)
         path = save_router(session.project.root, name, training.router)
         where = path.relative_to(session.project.root).as_posix()
@@ -75,7 +75,7 @@ def eval_routed(
 ) -> int:
     """`eval NAME --policy routed --against large`: the routed policy, gated like any candidate."""
     from promptops.cli.output import emit, emit_json
-    from promptops.cli.session import open_session
+    from promptops.cli.session import open_session, spend_cap
     from promptops.evaluation.casebook import read_evaluation
     from promptops.release.routing import evaluate_routed, load_router
     from promptops.report.comparison import comparison_json, render_comparison
@@ -86,7 +86,7 @@ def eval_routed(
         raise DataError("--policy routed needs one prompt", hint="promptops eval NAME --policy routed --against large")
     name = names[0]
     with open_session(
-        name, quiet=as_json or bool(reports.shown), max_cost=max_cost, concurrency=concurrency
+        name, quiet=as_json or bool(reports.shown), cap=spend_cap(max_cost), concurrency=concurrency
     ) as session:
         session.project.load(name)
         result = evaluate_routed(session, name, load_router(session.project.root, name), repeat=repeat)
