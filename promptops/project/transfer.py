@@ -82,16 +82,20 @@ def import_run(store: Store, path: Path) -> tuple[Run, list[str]]:
     """
     importer = _Importer(store, path.name)
     try:
-        with store.all_or_nothing(), path.open("rb") as file:
+        with path.open("rb") as file:
             for number, row in importer.rows(file):
                 if not importer.add(number, row):
                     break
-            importer.finish()
+        return importer.finish()
     except OSError as error:
+        importer.discard()
         raise DataError("cannot read the exported run", where=path.name, why=error.strerror or "") from error
     except (sqlite3.DatabaseError, OverflowError) as error:
+        importer.discard()
         raise DataError("not a line of an exported run", where=path.name, why=str(error)[:200], hint=_HINT) from error
-    return store.run(importer.run_id), importer.notices
+    except BaseException:
+        importer.discard()
+        raise
 
 
 class _Importer:
@@ -146,7 +150,7 @@ class _Importer:
     def _unknown(self, number: int) -> None:
         raise DataError("not a line of an exported run", where=f"{self.name}:{number}", hint=_HINT)
 
-    def finish(self) -> None:
+    def finish(self) -> tuple[Run, list[str]]:
         if self.header is None:
             raise DataError("not an exported run", where=self.name, hint=_HINT)
         if not self.known:
@@ -155,10 +159,12 @@ class _Importer:
                 self.notices.append("lines are missing: the file was cut, and the run is incomplete")
                 self.state = "incomplete"
             self.store.finish_run(self.header.id, self.state, self.finished_at)
+        return self.store.run(self.header.id), self.notices
 
-    @property
-    def run_id(self) -> str:
-        return self.header.id if self.header else ""
+    def discard(self) -> None:
+        self.store.drop_buffers()
+        if self.header is not None and not self.known:
+            self.store.delete_runs([self.header.id])
 
     def _begin(self, fields: dict[str, Any]) -> None:
         header = _typed(RunHeader(**{**fields["header"], "slices": tuple(fields["header"]["slices"])}))
