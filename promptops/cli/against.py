@@ -27,14 +27,11 @@ def eval_against(
             "--dry-run does not know how often --against will draw",
             hint="without --against it prices one draw; expect up to 2.7 times that",
         )
-    if settings["max_calls"] is not None:
-        raise DataError("--max-calls cannot be kept over the runs of --against", hint="use --max-cost")
     found: list[_Judged] = []
     new: list[str] = []
     evaluations: list[Evaluation] = []
     for name in names:
-        with open_session(name, quiet=as_json or bool(reports.shown), max_cost=settings["max_cost"], concurrency=settings["concurrency"],
-                          reuse=settings["reuse"]) as session:  # fmt: skip
+        with open_session(name, quiet=as_json or bool(reports.shown), **settings) as session:  # fmt: skip
             try:
                 result = evaluate_against(session, name, ref, model=model, candidate=candidate, selection=selection)
             except NewPromptError as error:

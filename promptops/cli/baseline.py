@@ -27,11 +27,11 @@ def record(
     from rich.text import Text
 
     from promptops.cli.output import emit, emit_json
-    from promptops.cli.session import open_session
+    from promptops.cli.session import open_session, spend_cap
     from promptops.evaluation.against import record_baseline
     from promptops.report.runs import run_row
 
-    with open_session(name, quiet=as_json, max_cost=max_cost) as session:
+    with open_session(name, quiet=as_json, cap=spend_cap(max_cost)) as session:
         run = record_baseline(session, name, model=model, at=at, draws=draws)
     if as_json:
         emit_json(run_row(run))

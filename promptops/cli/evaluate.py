@@ -1,13 +1,12 @@
 """promptops eval, retry and rescore."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from promptops.cli.reports import Format, Output, Reports
-from promptops.cli.session import run_options
+from promptops.cli.session import opened_store, run_options, spend_cap
 from promptops.core.errors import DataError, ExitCode
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 _SEVERITY = (ExitCode.OK, ExitCode.GATE, ExitCode.NOT_EVALUATED, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Concurrency = Annotated[int | None, typer.Option(metavar="N", min=1, max=1024, help="Most calls in flight.")]
-MaxCost = Annotated[str, typer.Option(metavar="USD", help="Stop before this run could have cost more.")]
-MaxCalls = Annotated[int | None, typer.Option(metavar="N", min=0, help="Stop after this many calls.")]
+MaxCost = Annotated[str, typer.Option(metavar="USD", help="Stop before the command could have cost more.")]
+MaxCalls = Annotated[int | None, typer.Option(metavar="N", min=0, help="Stop after this many calls of the command.")]
 Record = Annotated[Path | None, typer.Option(metavar="DIR", help="Keep every answer in this folder.")]
 Replay = Annotated[Path | None, typer.Option(metavar="DIR", help="Take every answer from this folder; ask nobody.")]
 LogFormat = Annotated[str, typer.Option(metavar="text|json", help="Progress on stderr for people, or as JSON lines.")]
@@ -56,6 +55,9 @@ def eval_prompts(
     accept_policy_change: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Accept that this part of the gate became weaker.")
     ] = None,
+    policy: Annotated[
+        str, typer.Option(metavar="routed", help="With `--against large`: judge the router against the large model.")
+    ] = "",
     resume: Annotated[
         str, typer.Option(metavar="[RUN]", help="Go on with this run; without a value, with the latest.")
     ] = "",
@@ -77,16 +79,15 @@ def eval_prompts(
     """
     from promptops.evaluation.plan import Selection
     from promptops.project.project import open_project
-    from promptops.project.store import open_store
 
     project = open_project(Path.cwd())
     reports = Reports(output, shown="markdown" if markdown else shown, as_json=as_json)
     frontend = _Frontend(as_json=as_json, log_format=log_format, record=record, replay=replay, reports=reports,
-                         settings={"max_cost": max_cost, "max_calls": max_calls, "concurrency": concurrency, "reuse": not no_cache})  # fmt: skip
+                         settings={"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": not no_cache})  # fmt: skip
     if resume:
         if names or model or category or filter_tag or limit or candidate or at or dry_run:
             raise DataError("--resume goes on with a run as it is", hint="leave out names, models and filters")
-        with closing(open_store(project.root)) as store:
+        with opened_store(project.root) as store:
             return frontend.go_on(project, store, resume)
     wanted = list(dict.fromkeys(names or project.names()))
     if not wanted:
@@ -94,6 +95,15 @@ def eval_prompts(
     if candidate and len(wanted) != 1:
         raise DataError("--candidate needs one prompt", hint=f"promptops eval NAME --candidate {candidate}")
     selection = Selection(categories=tuple(category or ()), tags=tuple(filter_tag or ()), limit=limit, repeat=repeat)
+    if policy:
+        from promptops.cli.route import eval_routed
+
+        if policy != "routed" or against != "large":
+            raise DataError("the policy there is: --policy routed --against large")
+        if model or candidate or at or category or filter_tag or limit or record or replay or dry_run or no_cache:
+            raise DataError("--policy routed is judged on all held-out cases, with the models of router.json",
+                            hint="leave out --model, --candidate, --at, filters, --record, --replay, --dry-run and --no-cache")  # fmt: skip
+        return eval_routed(wanted, repeat=repeat, max_cost=max_cost, reports=reports, as_json=as_json, concurrency=concurrency)  # fmt: skip
     if against:
         from promptops.cli.against import eval_against
 
@@ -106,7 +116,7 @@ def eval_prompts(
     plans = [_plan(project, name, model, candidate, selection, at) for name in wanted]
     if dry_run:
         return _print_estimates(plans, as_json=as_json)
-    with closing(open_store(project.root)) as store:
+    with opened_store(project.root) as store:
         return frontend.run(project, store, plans)
 
 
@@ -123,12 +133,11 @@ def retry(
     That is what ended in an error, a refusal, a filter or a truncation.
     """
     from promptops.project.project import open_project
-    from promptops.project.store import open_store
 
     project = open_project(Path.cwd())
-    settings = {"max_cost": max_cost, "max_calls": max_calls, "concurrency": concurrency, "reuse": True}
+    settings = {"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": True}
     frontend = _Frontend(as_json=as_json, log_format=log_format, record=None, replay=None, settings=settings)
-    with closing(open_store(project.root)) as store:
+    with opened_store(project.root) as store:
         return frontend.go_on(project, store, run, forget_unanswered=True)
 
 
@@ -143,13 +152,12 @@ def rescore(
     from promptops.evaluation.resume import plan_again, refuse_changes
     from promptops.models.replay import StoredOnlyClient
     from promptops.project.project import open_project
-    from promptops.project.store import open_store
 
     project = open_project(Path.cwd())
-    frontend = _Frontend(as_json=as_json, log_format="text", record=None, replay=None,
-                         settings={"max_cost": "", "max_calls": None, "concurrency": None, "reuse": True})  # fmt: skip
-    with closing(open_store(project.root)) as store:
+    frontend = _Frontend(as_json=as_json, log_format="text", record=None, replay=None, settings={})
+    with opened_store(project.root) as store:
         found = _find(store, project, run)
+        frontend.settings["answers_of"] = found.id
         plan = plan_again(project, found)
         refuse_changes(plan, found, allowed=("suite_digest", "rubric_digest", "golden_digest", "price"))
         return frontend.finish([frontend.start(project, store, plan, StoredOnlyClient())], project, store)

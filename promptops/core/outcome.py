@@ -11,5 +11,5 @@ Outcome = Literal[
 OF_THE_MODEL: frozenset[str] = frozenset(("refused", "filtered", "truncated", "tool_call"))
 """The model was asked and did not give an answer that can be scored; the provider did its part."""
 
-POSSIBLY_PAID: frozenset[str] = frozenset(("intent", "timeout", "connection", "stream", "too_large"))
-"""Outcomes after which the provider may have charged for an answer that never arrived."""
+POSSIBLY_PAID: frozenset[str] = frozenset(("intent", "timeout", "connection", "stream", "too_large", "bad_response"))
+"""Outcomes after which the provider may have charged for an answer that never arrived, or that nobody can read."""

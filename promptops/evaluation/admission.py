@@ -41,7 +41,10 @@ class Ticket:
 
 @dataclass(slots=True, kw_only=True)
 class SpendCap:
-    """Reserve the worst case, call, settle: spent plus reserved never passes the cap. None is no cap."""
+    """Reserve the worst case, call, settle: spent plus reserved never passes the cap. None is no cap.
+
+    One may be shared by runs in one event loop, and by runs that follow each other.
+    """
 
     max_nanousd: int | None = None
     max_calls: int | None = None
@@ -75,17 +78,19 @@ class SpendCap:
 class Window:
     """How many calls may be in flight: one more for each window of good answers, half after trouble (AIMD).
 
-    Source: Chiu and Jain 1989, Computer Networks 17:1-14.
+    A careful one begins with a single call and doubles with each window until the first trouble (slow start).
+    Sources: Chiu and Jain 1989, Computer Networks 17:1-14; RFC 5681, section 3.1.
     """
 
     most: int
+    careful: bool = False
     size: float = field(init=False)
     in_flight: int = 0
     _best_s: float = float("inf")
     _quiet_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self.size = float(self.most)
+        self.size = 1.0 if self.careful else float(self.most)
 
     @property
     def room(self) -> bool:
@@ -99,8 +104,9 @@ class Window:
             if now >= self._quiet_until:  # one cut for all calls that were in flight together
                 self.size = max(1.0, self.size / 2)
                 self._quiet_until = now + answer.latency_s
+                self.careful = False
         else:
-            self.size = min(float(self.most), self.size + 1 / self.size)
+            self.size = min(float(self.most), self.size + (1.0 if self.careful else 1 / self.size))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,14 +125,13 @@ class Admission:
         self._store, self._run_id, self._clock = store, run_id, clock
         self.window, self.cap, self.breaker, self._limit, self._on_stop = window, cap, breaker, limit, on_stop
         self._waiting: deque[_Waiting] = deque()
-        self._ended: list[tuple[int, str, int]] = []
         self._stopped = False
         self._paused_until = self._polled_at = 0.0
         self._waiting_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pump_due = False
         self._probing = False
-        self.rate_limited = 0
+        self.calls = self.rate_limited = 0
         self._last_failure = ""
 
     async def admit(self, key: str, *, tokens: int, worst_nanousd: int) -> Ticket:
@@ -141,16 +146,16 @@ class Admission:
     def settle(self, ticket: Ticket, answer: Answer) -> None:
         """The call ended: what it cost is spent, and what it told about the provider is taken in."""
         now = asyncio.get_running_loop().time()
-        cost = ticket.worst_nanousd if answer.sent and answer.outcome in POSSIBLY_PAID else answer.cost_nanousd
+        cost = _booked(answer, ticket.worst_nanousd)
         self.cap.settle(ticket.worst_nanousd, cost)
-        self._ended.append((ticket.attempt, answer.outcome, cost))
+        self._store.end_attempt(ticket.attempt, answer.outcome, cost)
         self.window.ended(answer, now)
         self.breaker.ended(answer.outcome, now)
         self._last_failure = answer.detail or self._last_failure
         if ticket.probe:
             self._probing = False
-        if answer.outcome == "rate_limited":
-            self.rate_limited += 1
+        self.rate_limited += answer.outcome == "rate_limited"
+        if answer.outcome == "rate_limited" or answer.retry_after_s:
             self._pause(answer.retry_after_s or 0.0, now)
         else:
             self._waiting_since = None
@@ -167,13 +172,6 @@ class Admission:
             future = self._waiting.popleft().future
             if not future.done():
                 future.set_exception(Stopped())
-
-    def write_ended(self) -> None:
-        """Put what ended on disk, with the answers and results that came of it. Raises EvaluationError."""
-        ended, self._ended = self._ended, []
-        if ended:
-            self._store.end_attempts(ended)
-        self._store.flush()
 
     def _pause(self, seconds: float, now: float) -> None:
         self._waiting_since = now if self._waiting_since is None else self._waiting_since
@@ -201,14 +199,12 @@ class Admission:
             wait_s = self._choose(going)
             if not self._stopped and self._waiting and wait_s > 0:
                 self._pump_after(wait_s)
-            self.write_ended()
-            attempts = (
-                self._store.begin_attempts(
-                    self._run_id, [(item.key, item.worst_nanousd) for item in going], self._clock().isoformat()
-                )
-                if going
-                else []
-            )
+            attempts: list[int] = []
+            if going:
+                calls = [(item.key, item.worst_nanousd) for item in going]
+                attempts = self._store.begin_attempts(self._run_id, calls, self._clock().isoformat())
+            else:
+                self._store.flush()
         except Exception as error:  # noqa: BLE001 - raised where the callers wait
             self._stopped = True  # nothing is paid after the first failed write
             for item in (*going, *self._waiting):
@@ -242,7 +238,10 @@ class Admission:
             if not self.cap.reserve(item.worst_nanousd):
                 if not self.cap.holds and not going:
                     self.stop("budget")
-                return 0.0
+                idle = (
+                    self.window.in_flight == 0
+                )  # another run that shares the cap holds the rest: nothing of ours will end
+                return _POLL_S if idle else 0.0
             permit_s = (
                 self._store.take_permit(self._limit, item.tokens, self._clock().timestamp())
                 if self._limit.limited
@@ -254,6 +253,7 @@ class Admission:
                 return permit_s
             going.append(self._waiting.popleft())
             self.window.in_flight += 1
+            self.calls += 1
             self._probing = self.breaker.is_open
         return 0.0
 
@@ -269,3 +269,10 @@ class Admission:
             if 0 < left <= MAX_WAIT_S:
                 self._paused_until = max(self._paused_until, now + left)
         return self._paused_until - now
+
+
+def _booked(answer: Answer, worst_nanousd: int) -> int:
+    """What a call counts as: as usage says where there is any, as its worst case where the answer was lost on the way."""
+    lost = answer.sent and answer.outcome in POSSIBLY_PAID
+    readable_usage = answer.outcome == "bad_response" and answer.usage_trusted
+    return worst_nanousd if lost and not readable_usage else answer.cost_nanousd

@@ -132,10 +132,11 @@ def _base(
 def _complete(executed: Executed) -> Executed:
     run = executed.run
     if run.state != "complete":
+        spent = executed.progress.stopped_by == "budget"
         go_on = f"`promptops eval --resume {run.id}` or `promptops retry {run.id}`"
         error = EvaluationError(
-            f"run {run.id} of {run.header.prompt} is {run.state}", why="without every answer there is no verdict; this is not a regression",
-            hint=go_on if run.header.kind == "baseline" else "run the same command again",
+            f"run {run.id} of {run.header.prompt} is {run.state}" + ", the budget is used up" * spent, why="without every answer there is no verdict; this is not a regression",
+            hint=go_on if run.header.kind == "baseline" else "raise the cap and run it again" if spent else "run the same command again",
         )  # fmt: skip
         error.exit_code = executed.exit_code
         raise error

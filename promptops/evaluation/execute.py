@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 from promptops.core.checks import Completion
 from promptops.core.digest import digest
@@ -26,18 +27,25 @@ from promptops.project.store import RateLimit, Result, Run, RunHeader, RunState,
 
 DRAIN_S = 5.0
 _FLUSH_EVERY = 256
+_LOOKAHEAD = 32
 _EXIT: dict[Stop, ExitCode] = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a run is made, as opposed to what is asked. Costs in nano-dollars, None is no cap."""
+    """How runs are made, as opposed to what is asked. All runs made with the same options share the one `cap`.
+
+    A `careful` run begins with one call in flight: what killed it before may do so again, and each kill repeats what is in flight.
+
+    With `answers_of`, the answers are those of that run, draw by draw, instead of whatever answers the same request.
+    """
 
     concurrency: int = 8
     reuse: bool = True
-    max_cost_nanousd: int | None = None
-    max_calls: int | None = None
+    cap: SpendCap = field(default_factory=SpendCap)
     outage_patience_s: float = 60.0
+    answers_of: str = ""
+    careful: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,6 +127,16 @@ def _with_kept(error: EvaluationError, store: Store, header: RunHeader) -> Evalu
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One draw of a case, ready to be asked; `stored` is what answers it already."""
+
+    case: Case
+    request: ModelRequest
+    key: str
+    stored: StoredAnswer | None
+
+
 class _Execution:
     def __init__(
         self,
@@ -139,13 +157,15 @@ class _Execution:
         self._schema_bytes = len(canonical_json(self._schema)) if self._schema else 0
         self._fixed = digest([dict(plan.identity), dict(self._prompt.params), self._prompt.output_format, self._schema])
         self._asking: dict[str, asyncio.Future[StoredAnswer]] = {}
-        self.progress = Progress(planned=header.planned, max_cost_nanousd=options.max_cost_nanousd)
-        ledger = store.ledger(header.id)
+        self._fresh: dict[str, StoredAnswer] = {}
+        self.progress = Progress(planned=header.planned, max_cost_nanousd=options.cap.max_nanousd)
+        ledger, cap = store.ledger(header.id), options.cap
+        self._calls_before = ledger.attempts
+        cap.calls += ledger.attempts  # of a run that goes on
+        cap.spent_nanousd += ledger.paid_nanousd + ledger.possibly_nanousd
         self._admission = Admission(
-            store, header.id, clock, window=Window(options.concurrency), on_stop=self._stopped,
-            cap=SpendCap(max_nanousd=options.max_cost_nanousd, max_calls=options.max_calls,
-                         spent_nanousd=ledger.paid_nanousd + ledger.possibly_nanousd, calls=ledger.attempts),
-            breaker=Breaker(patience_s=options.outage_patience_s),
+            store, header.id, clock, window=Window(options.concurrency, careful=options.careful), on_stop=self._stopped,
+            cap=cap, breaker=Breaker(patience_s=options.outage_patience_s),
             limit=RateLimit(key=limit_key(plan.model), rpm=plan.model.rpm, tpm=plan.model.tpm),
         )  # fmt: skip
         self._retry = RetryPolicy(planned=header.planned, rng=random.Random(header.id))  # noqa: S311 - jitter
@@ -159,11 +179,46 @@ class _Execution:
             if (case.id, draw) not in done
         )
         workers = self._options.concurrency if self._client.paid else 1
-        tasks = [asyncio.ensure_future(self._work(draws)) for _ in range(workers)]
+        questions = self._questions(draws)
+        tasks = [asyncio.ensure_future(self._work(questions)) for _ in range(workers)]
         async with stop_on_signals(self._admission.stop, tasks, DRAIN_S):
             await _finish(tasks)
-        self._admission.write_ended()
+        self._store.flush()
         self._report()
+
+    def _questions(self, draws: Iterator[tuple[Case, int]]) -> Iterator[_Question]:
+        """What is to be asked next, looked up in the store a few at a time: one query costs less than one each."""
+        while batch := list(islice(draws, _LOOKAHEAD)):
+            asked = [(case, request, self._key(request)) for case, request in map(self._request, batch)]
+            self._fresh.clear()  # the store has them, or keeps them until it writes
+            stored = self._find([(case.id, request.draw, key) for case, request, key in asked])
+            for (case, request, key), answer in zip(asked, stored, strict=True):
+                yield _Question(case, request, key, answer)
+
+    def _request(self, drawn: tuple[Case, int]) -> tuple[Case, ModelRequest]:
+        (case, draw), prompt = drawn, self._prompt
+        passages = prompt.passages_for(case.inputs)
+        request = ModelRequest(
+            messages=prompt.render(case.inputs, passages), params=prompt.params, output_format=prompt.output_format,
+            output_schema=self._schema, inputs=case.inputs, passages=passages, draw=draw,
+        )  # fmt: skip
+        return case, request
+
+    def _find(self, wanted: Sequence[tuple[str, int, str]]) -> list[StoredAnswer | None]:
+        """For each (case id, draw, key), the answer there is to exactly this request."""
+        if self._options.answers_of:
+            own = self._store.answers_of(self._options.answers_of, [(case_id, draw) for case_id, draw, _ in wanted])
+            found = [own.get((case_id, draw)) for case_id, draw, _ in wanted]
+            keys = [key for _, _, key in wanted]
+            same = (
+                item if item and f"{item.key}:".startswith(f"{key}:") else None
+                for item, key in zip(found, keys, strict=True)
+            )
+            return list(same)
+        if not self._options.reuse:
+            return [None] * len(wanted)
+        answers = self._store.find_answers([key for _, _, key in wanted])
+        return [answers.get(key) for _, _, key in wanted]
 
     def _count_stored(self) -> set[tuple[str, int]]:
         """What the run has already; empty for a new one."""
@@ -177,28 +232,19 @@ class _Execution:
         if not self.progress.stopped_by:
             self.progress.stopped_by, self.progress.stop_detail = reason, detail
 
-    async def _work(self, draws: Iterator[tuple[Case, int]]) -> None:
+    async def _work(self, questions: Iterator[_Question]) -> None:
         try:
-            for case, draw in draws:
+            for question in questions:
                 if self.progress.stopped_by:
                     return
-                await self._one(case, draw)
+                answer = await self._answer(question)
+                self._record(question, answer, self._score(question.case, answer, question.request.passages))
                 self._report()
                 if self._store.buffered >= _FLUSH_EVERY:
                     self._store.flush()
                     await asyncio.sleep(0)
         except Stopped:
             return
-
-    async def _one(self, case: Case, draw: int) -> None:
-        prompt = self._prompt
-        passages = prompt.passages_for(case.inputs)
-        request = ModelRequest(
-            messages=prompt.render(case.inputs, passages), params=prompt.params, output_format=prompt.output_format,
-            output_schema=self._schema, inputs=case.inputs, passages=passages, draw=draw,
-        )  # fmt: skip
-        answer = await self._answer(request, self._key(request))
-        self._record(case, draw, answer, self._score(case, answer, passages))
 
     def _score(self, case: Case, answer: StoredAnswer, passages: tuple[Passage, ...]) -> Scored:
         """By the suite's checks; an answer that is none fails where the policy says so, and has no score elsewhere."""
@@ -219,17 +265,17 @@ class _Execution:
         own = "" if self._options.reuse else f":{self._run_id}"
         return f"{content}:{request.draw}{own}"
 
-    async def _answer(self, request: ModelRequest, key: str) -> StoredAnswer:
-        """From the store, from whoever is asking the same just now, or from the model."""
-        if self._options.reuse:
-            stored = self._store.find_answer(key)
-            if stored is None and key in self._asking:
-                stored = await asyncio.shield(self._asking[key])
-            if stored is not None:
-                self.progress.reused += 1
-                if stored.outcome == "ok" and isinstance(self._client, RecordingClient):
-                    self._client.keep(request, _as_answer(stored))
-                return stored
+    async def _answer(self, question: _Question) -> StoredAnswer:
+        """From the store, from whoever asked the same just now, or from the model."""
+        request, key = question.request, question.key
+        stored = question.stored or self._fresh.get(key)
+        if stored is None and key in self._asking:
+            stored = await asyncio.shield(self._asking[key])
+        if stored is not None:
+            self.progress.reused += 1
+            if stored.outcome == "ok" and isinstance(self._client, RecordingClient):
+                self._client.keep(request, _as_answer(stored))
+            return stored
         if not (self._client.paid and self._options.reuse):
             ask = self._ask(request, key) if self._client.paid else self._client.answer(request)
             return self._keep(await ask, key)
@@ -272,9 +318,12 @@ class _Execution:
         )  # fmt: skip
         if answer.outcome == "ok":
             self._store.add_answer(stored)
+            if self._options.reuse:
+                self._fresh[key] = stored
         return stored
 
-    def _record(self, case: Case, draw: int, answer: StoredAnswer, scored: Scored) -> None:
+    def _record(self, question: _Question, answer: StoredAnswer, scored: Scored) -> None:
+        case, draw = question.case, question.request.draw
         self.progress.add(case.category, passed=scored.passed)
         self._store.add_result(
             self._run_id,
@@ -286,7 +335,7 @@ class _Execution:
     def _report(self) -> None:
         progress, admission = self.progress, self._admission
         progress.calls, progress.in_flight, progress.rate_limited = (
-            admission.cap.calls,
+            self._calls_before + admission.calls,
             admission.window.in_flight,
             admission.rate_limited,
         )

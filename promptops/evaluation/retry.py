@@ -14,7 +14,10 @@ LEAST = OPEN_AT - 1  # as many calls fail before the breaker opens: a short outa
 
 @dataclass(slots=True, kw_only=True)
 class RetryPolicy:
-    """Backoff with full jitter (Brooker 2015, AWS Architecture Blog), inside a budget of 20 % of the planned calls, at least 7.
+    """Backoff with jitter (Brooker 2015, AWS Architecture Blog), inside a budget of 20 % of the planned calls, at least 7.
+
+    A run of fewer than 35 calls may thus exceed 1.2 calls a case: with one retry for five cases, a single reset connection would
+    leave it without a verdict, and seven more calls are no storm.
 
     Waiting because the provider asked for it, or because the breaker is open, uses no budget: it adds no load.
     """
@@ -31,7 +34,7 @@ class RetryPolicy:
         """Seconds to wait before asking again after `tries` calls; None to leave it at this answer."""
         if tries > _AGAIN.get(answer.outcome, 0) and not (breaker_open and answer.outcome in _AGAIN):
             return None
-        asked = answer.outcome == "rate_limited" and answer.retry_after_s is not None
+        asked = answer.retry_after_s is not None
         if not asked and not breaker_open:
             if self.used >= self.budget:
                 return None

@@ -48,8 +48,9 @@ def continue_run(
     """
     _check_cap(plan, client, options)
     _check_handles(plan, client, options)
-    options = replace(options, reuse=options.reuse and run.header.reuse)
     with run_lock(root, run.id):
+        killed = store.run(run.id).state == "running"  # nobody runs it: we have its lock
+        options = replace(options, reuse=options.reuse and run.header.reuse, careful=killed)
         stored, _ = store.count_results(run.id)
         if run.state in ("complete", "incomplete") and stored >= run.header.planned and not forget_unanswered:
             return Executed(run=run, progress=Progress(planned=run.header.planned))
@@ -72,7 +73,7 @@ def _check_handles(plan: Plan, client: Client, options: Options) -> None:
 
 
 def _check_cap(plan: Plan, client: Client, options: Options) -> None:
-    if options.max_cost_nanousd is None or not client.paid:
+    if options.cap.max_nanousd is None or not client.paid:
         return
     where = f"model {plan.model.alias}"
     if plan.model.price.free:

@@ -1,7 +1,6 @@
 """The lean client: an OpenAI-compatible chat completion over aiohttp, one attempt a call, one deadline around it."""
 
 import asyncio
-import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.core.money import Price
 from promptops.models.base import Answer, ModelRequest
 from promptops.models.body import MAX_RESPONSE_BYTES, CappedBody, TooLarge
+from promptops.models.call import Frame, cause_of
 from promptops.models.parse import Response, parse_response
 from promptops.models.secret import Secret
 from promptops.models.stream import StreamReader
@@ -25,15 +25,10 @@ class HttpClient:
     def __init__(
         self, *, base_url: str, model: str, key: Secret, price: Price, timeout_s: float, stream: bool = False
     ) -> None:
-        self._base, self._model, self._price, self._timeout_s, self._stream = (
-            base_url.rstrip("/"),
-            model,
-            price,
-            timeout_s,
-            stream,
-        )
+        self._base, self._model, self._price, self._stream = base_url.rstrip("/"), model, price, stream
         self._host = self._base.partition("//")[2].partition("/")[0]
-        self._key = key
+        self._key, self._timeout_s = key, timeout_s
+        self._frame: Frame | None = None
         self._session: Any = None
 
     @property
@@ -41,26 +36,18 @@ class HttpClient:
         return True
 
     async def answer(self, request: ModelRequest) -> Answer:
-        import aiohttp
+        if self._frame is None:
+            import aiohttp
 
-        started = time.perf_counter()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await self._call(request)
-        except TimeoutError:
-            answer = Answer(outcome="timeout", detail=f"no answer within {self._timeout_s:g} s")
-        except TooLarge:
-            answer = Answer(outcome="too_large", detail=f"more than {MAX_RESPONSE_BYTES} bytes")
-        except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
-            sent = not isinstance(error, aiohttp.ClientConnectorError)
-            answer = Answer(outcome="connection", detail=f"{_cause(error)} at {self._host}", sent=sent)
-        return self._key.redact_answer(answer).after(time.perf_counter() - started)
+            self._frame = Frame(host=self._host, key=self._key, timeout_s=self._timeout_s, lost=(aiohttp.ClientError,),
+                                unsent=(aiohttp.ClientConnectorError,))  # fmt: skip
+        return await self._frame.around(self._call(request))
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector a text, in order. Raises EvaluationError when the server does not give them."""
         body = canonical_json({"model": self._model, "input": list(texts)})
         async with asyncio.timeout(self._timeout_s), self._post("/embeddings", body) as response:
-            data = b"".join([chunk async for chunk in _capped(response)])
+            data = await _read(response)
         try:
             rows = sorted(parse_json(data)["data"], key=lambda row: row["index"])
             vectors = [[float(number) for number in row["embedding"]] for row in rows]
@@ -75,24 +62,27 @@ class HttpClient:
             await self._session.close()
 
     async def _call(self, request: ModelRequest) -> Answer:
-        import aiohttp
-
         body = canonical_json(request_body(request, self._model, stream=self._stream))
         async with self._post("/chat/completions", body) as response:
             if self._stream and response.status == 200:
-                reader = StreamReader()
-                try:
-                    async for chunk in _capped(response):
-                        reader.feed(chunk)
-                except (aiohttp.ClientError, OSError, zlib.error) as error:
-                    return Answer(outcome="stream", detail=f"{_cause(error)} in the stream")
-                return reader.answer(request, self._price)
-            data = b"".join([chunk async for chunk in _capped(response)])
+                return await self._read_stream(response, request)
+            data = await _read(response)
             retry_after = response.headers.get("Retry-After", "")
         found = Response(
             status=response.status, body=self._key.redact_bytes(data), retry_after=retry_after, host=self._host
         )
         return parse_response(found, request, self._price)
+
+    async def _read_stream(self, response: Any, request: ModelRequest) -> Answer:
+        import aiohttp
+
+        reader = StreamReader()
+        try:
+            async for chunk in _capped(response):
+                reader.feed(chunk)
+        except (aiohttp.ClientError, OSError, zlib.error) as error:
+            return Answer(outcome="stream", detail=f"{cause_of(error)} in the stream")
+        return reader.answer(request, self._price)
 
     def _post(self, path: str, body: bytes) -> Any:
         import aiohttp
@@ -103,9 +93,18 @@ class HttpClient:
                 headers["Authorization"] = f"Bearer {self._key.reveal()}"
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0), headers=headers, trust_env=False, auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+                cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
             )  # fmt: skip
         return self._session.post(self._base + path, data=body, allow_redirects=False)
+
+
+async def _read(response: Any) -> bytes:
+    """The whole body, plain. Raises TooLarge beyond the cap."""
+    if response.content_length is not None and "Content-Encoding" not in response.headers:
+        if response.content_length > MAX_RESPONSE_BYTES:
+            raise TooLarge
+        return bytes(await response.read())  # it ends where its length says
+    return b"".join([chunk async for chunk in _capped(response)])
 
 
 async def _capped(response: Any) -> AsyncIterator[bytes]:
@@ -113,9 +112,3 @@ async def _capped(response: Any) -> AsyncIterator[bytes]:
     body = CappedBody(response.headers.get("Content-Encoding", ""))
     async for chunk in response.content.iter_any():
         yield body.take(chunk)
-
-
-def _cause(error: BaseException) -> str:
-    """What kind of connection failure it was, without addresses, keys or paths."""
-    inner = getattr(error, "os_error", None) or error
-    return str(getattr(inner, "strerror", None) or type(error).__name__)

@@ -23,6 +23,7 @@ _STATUS: Mapping[int, Outcome] = {
     413: "too_large",
     429: "rate_limited",
 }
+_Read = tuple[Outcome, str, str]
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "account_deactivated")
 
 
@@ -43,25 +44,15 @@ def parse_response(response: Response, request: ModelRequest, price: Price) -> A
     try:
         document = parse_json(response.body)
     except JsonError as error:
-        return _bad(f"not JSON ({error})", response.body)
+        return _priced(_bad(f"not JSON ({error})", response.body), {}, request, price)
     return parse_document(document, request, price, response.body)
 
 
 def parse_document(document: Json, request: ModelRequest, price: Price, body: bytes) -> Answer:
     """The answer in a chat completion object; `body` is shown when it is none."""
     if not isinstance(document, dict):
-        return _bad("not an object", body)
-    if document.get("error") is not None:
-        return _bad("an error in a successful response", body)
-    choices = document.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return _bad("no choices", body)
-    message = choices[0].get("message")
-    if not isinstance(message, dict):
-        return _bad("no message", body)
-    outcome, text, detail = _read_message(message, choices[0].get("finish_reason"))
-    found = _bad(detail, body) if outcome == "bad_response" else Answer(outcome=outcome, text=text, detail=detail)
-    return _priced(found, document, request, price)
+        return _priced(_bad("not an object", body), {}, request, price)
+    return _priced(_read_document(document, body), document, request, price)
 
 
 def parse_retry_after(text: str, now: datetime) -> float | None:
@@ -95,7 +86,20 @@ def _error_codes(body: bytes) -> set[str]:
         return set()
 
 
-def _read_message(message: dict[str, Any], finish: Json) -> tuple[Outcome, str, str]:
+def _read_document(document: dict[str, Any], body: bytes) -> _Read:
+    if document.get("error") is not None:
+        return _bad("an error in a successful response", body)
+    choices = document.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return _bad("no choices", body)
+    message = choices[0].get("message")
+    if not isinstance(message, dict):
+        return _bad("no message", body)
+    found = _read_message(message, choices[0].get("finish_reason"))
+    return _bad(found[2], body) if found[0] == "bad_response" else found
+
+
+def _read_message(message: dict[str, Any], finish: Json) -> _Read:
     refusal, content = message.get("refusal"), message.get("content")
     if isinstance(refusal, str) and refusal:
         return "refused", "", "the model refused"
@@ -113,20 +117,24 @@ def _read_message(message: dict[str, Any], finish: Json) -> tuple[Outcome, str, 
     return ("ok", content, "") if content else ("bad_response", "", "empty content")
 
 
-def _priced(answer: Answer, document: dict[str, Any], request: ModelRequest, price: Price) -> Answer:
+def _priced(read: _Read, document: dict[str, Any], request: ModelRequest, price: Price) -> Answer:
     """The answer with its tokens and cost; usage that cannot be true is replaced by an estimate, and marked."""
+    outcome, text, detail = read
     found = document.get("usage")
     usage: dict[str, Any] = found if isinstance(found, dict) else {}
-    details = usage.get("prompt_tokens_details")
-    counts: list[Any] = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
-    trusted = all(map(_is_count, counts))
-    if not trusted:
-        counts = [sum(estimate_tokens(message.content) for message in request.messages), estimate_tokens(answer.text)]
-    input_tokens, output_tokens = counts
-    cached = details.get("cached_tokens", 0) if trusted and isinstance(details, dict) else 0
-    cached = cached if _is_count(cached) and cached <= input_tokens else 0
+    input_tokens: Any = usage.get("prompt_tokens")
+    output_tokens: Any = usage.get("completion_tokens")
+    cached: Any = 0
+    trusted = _is_count(input_tokens) and _is_count(output_tokens)
+    if trusted:
+        details = usage.get("prompt_tokens_details")
+        said = details.get("cached_tokens") if isinstance(details, dict) else 0
+        cached = said if _is_count(said) and said <= input_tokens else 0
+    else:
+        input_tokens = sum(estimate_tokens(message.content) for message in request.messages)
+        output_tokens = estimate_tokens(text)
     return Answer(
-        outcome=answer.outcome, text=answer.text, detail=answer.detail, model=str(document.get("model", ""))[:200], usage_trusted=trusted,
+        outcome=outcome, text=text, detail=detail, model=str(document.get("model", ""))[:200], usage_trusted=trusted,
         input_tokens=input_tokens, output_tokens=output_tokens, cached_input_tokens=cached,
         cost_nanousd=price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens, cached_input_tokens=cached),
     )  # fmt: skip
@@ -136,8 +144,8 @@ def _is_count(value: Json) -> bool:
     return type(value) is int and 0 <= value <= _MAX_TOKENS
 
 
-def _bad(why: str, body: bytes) -> Answer:
-    return Answer(outcome="bad_response", detail=f"{why}: {_shown(body)}")
+def _bad(why: str, body: bytes) -> _Read:
+    return "bad_response", "", f"{why}: {_shown(body)}"
 
 
 def _shown(body: bytes) -> str:

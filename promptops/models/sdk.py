@@ -1,14 +1,11 @@
 """The other transport: the openai package, for Azure and for tokens that are fetched. One attempt a call, as over HTTP."""
 
-import asyncio
-import time
-import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from promptops.core.money import Price
 from promptops.models.base import Answer, ModelRequest
-from promptops.models.body import MAX_RESPONSE_BYTES, TooLarge
+from promptops.models.call import Frame
 from promptops.models.parse import Response, parse_response
 from promptops.models.secret import Secret
 from promptops.models.wire import request_body
@@ -33,6 +30,7 @@ class SdkClient:
         self._base_url, self._model, self._key, self._price, self._timeout_s = base_url, model, key, price, timeout_s
         self._api_version, self._token = api_version, token
         self._host = base_url.partition("//")[2].partition("/")[0]
+        self._frame: Frame | None = None
         self._client: Any = None
 
     @property
@@ -40,26 +38,22 @@ class SdkClient:
         return True
 
     async def answer(self, request: ModelRequest) -> Answer:
-        import httpx2
-        import openai
+        if self._frame is None:
+            import httpx2
+            import openai
 
-        started = time.perf_counter()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = parse_response(await self._call(request), request, self._price)
-        except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException):
-            answer = Answer(outcome="timeout", detail=f"no answer within {self._timeout_s:g} s")
-        except TooLarge:
-            answer = Answer(outcome="too_large", detail=f"more than {MAX_RESPONSE_BYTES} bytes")
-        except (openai.OpenAIError, httpx2.HTTPError, OSError, UnicodeError, zlib.error) as error:
-            cause = error.__cause__ or error
-            sent = not isinstance(cause, httpx2.ConnectError)
-            answer = Answer(outcome="connection", detail=f"{type(cause).__name__} at {self._host}", sent=sent)
-        return self._key.redact_answer(answer).after(time.perf_counter() - started)
+            self._frame = Frame(
+                host=self._host, key=self._key, timeout_s=self._timeout_s, lost=(openai.OpenAIError, httpx2.HTTPError),
+                late=(openai.APITimeoutError, httpx2.TimeoutException), unsent=(httpx2.ConnectError,),
+            )  # fmt: skip
+        return await self._frame.around(self._ask(request))
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
+
+    async def _ask(self, request: ModelRequest) -> Answer:
+        return parse_response(await self._call(request), request, self._price)
 
     async def _call(self, request: ModelRequest) -> Response:
         import httpx2

@@ -5,8 +5,8 @@
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -53,6 +53,14 @@ create table limits (
 create index attempts_run on attempts(run_id);
 create index runs_started on runs(started_at);
 """
+_STAGED = {
+    "runs": "insert into main.runs select * from temp.runs",
+    "answers": "insert or ignore into main.answers select * from temp.answers",
+    "results": "insert into main.results select * from temp.results",
+    "attempts": "insert into main.attempts(run_id, key, started_at, outcome, cost_nanousd)"
+    " select run_id, key, started_at, outcome, cost_nanousd from temp.attempts order by rowid",
+}
+"""How rows that were added beside the store go into it, parents first: an answer that is there already stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +170,12 @@ class Store:
         self._sql, self.path = connection, path
         self._answers: dict[str, StoredAnswer] = {}
         self._results: list[tuple[Any, ...]] = []
+        self._ended: list[tuple[str, int, int]] = []
+
+    @property
+    def can_write_while_read(self) -> bool:
+        """Whether SQLite keeps a write-ahead log here; some network and shared folders make it go without, silently."""
+        return str(self._sql.execute("pragma journal_mode").fetchone()[0]) == "wal"
 
     def close(self) -> None:
         self.flush()
@@ -225,32 +239,63 @@ class Store:
             self._sql.execute("update runs set state = ?, finished_at = ? where id = ?", (state, finished_at, run_id))
 
     def begin_attempts(self, run_id: str, calls: Iterable[tuple[str, int]], started_at: str) -> list[int]:
-        """Record intents (key, cost at the most) durably before the calls are made; returns their ids."""
+        """Record intents (key, cost at the most) durably before the calls are made, with all that is buffered; returns their ids."""
         with self._writing():
+            self._write_buffers()
             first = self._sql.execute("select coalesce(max(id), 0) + 1 from attempts").fetchone()[0]
             rows = [(first + place, run_id, key, started_at, worst) for place, (key, worst) in enumerate(calls)]
             self._sql.executemany(
                 "insert into attempts(id, run_id, key, started_at, cost_nanousd) values (?, ?, ?, ?, ?)", rows
             )
+        self.drop_buffers()
         return [row[0] for row in rows]
 
-    def end_attempts(self, outcomes: Iterable[tuple[int, str, int]]) -> None:
-        """(attempt id, outcome, cost) of calls that ended."""
-        with self._writing():
-            self._sql.executemany("update attempts set outcome = ?, cost_nanousd = ? where id = ?",
-                                  ((outcome, cost, attempt) for attempt, outcome, cost in outcomes))  # fmt: skip
+    def end_attempt(self, attempt: int, outcome: str, cost_nanousd: int) -> None:
+        """A call ended so; kept until the next flush, to be written with the answer and the result that came of it."""
+        self._ended.append((outcome, cost_nanousd, attempt))
 
     def find_answer(self, key: str) -> StoredAnswer | None:
         """The answer to a key; if there is none, the newest that a run kept for itself under `<key>:<run id>`."""
-        if key in self._answers:
-            return self._answers[key]
-        near = self._sql.execute(
-            "select * from answers where key >= ? and key < ? order by key", (key, f"{key};")
-        ).fetchall()
-        found = [row for row in near if row[0] == key or row[0].startswith(f"{key}:")]  # near `:1` lie `:10` and so on
-        if not found:
-            return None
-        return _answer(found[0] if found[0][0] == key else found[-1])
+        return self.find_answers([key]).get(key)
+
+    def find_answers(self, keys: Sequence[str]) -> dict[str, StoredAnswer]:
+        """`find_answer` for many keys in one query; what is not found is not in it."""
+        rows = self._sql.execute(
+            "select wanted.value, answers.* from json_each(?) as wanted"
+            " join answers on answers.key >= wanted.value and answers.key < wanted.value || ';'",
+            (_dump(keys),),
+        )
+        found: dict[str, StoredAnswer] = {}
+        for wanted, *row in rows:
+            key = row[0]
+            if key != wanted and not key.startswith(f"{wanted}:"):  # near `:1` lie `:10` and so on
+                continue
+            best = found.get(wanted)
+            if best is None or key == wanted or (best.key != wanted and key > best.key):
+                found[wanted] = _answer(row)
+        return found | {key: self._answers[key] for key in keys if key in self._answers}
+
+    def answers_of(self, run_id: str, draws: Sequence[tuple[str, int]]) -> dict[tuple[str, int], StoredAnswer]:
+        """What answered these draws (case id, draw) in a run; an outcome that was no answer is in it as the run has it."""
+        rows = self._sql.execute(
+            "select results.case_id, results.draw, results.outcome, results.scores, results.answer_key, results.latency_s,"
+            " results.cost_nanousd, answers.* from json_each(?) as wanted"
+            " join results on run_id = ? and case_id = wanted.value ->> 0 and draw = wanted.value ->> 1"
+            " left join answers on answers.key = results.answer_key",
+            (_dump(draws), run_id),
+        )
+        found: dict[tuple[str, int], StoredAnswer] = {}
+        for case_id, draw, outcome, scores, key, latency_s, cost_nanousd, *row in rows:
+            if outcome == "ok":
+                if row[0] is not None:
+                    found[case_id, draw] = _answer(row)
+                continue
+            reason = _scores(scores)[0][2].partition(": ")[2]
+            found[case_id, draw] = StoredAnswer(
+                key=key, outcome=outcome, text="", detail=reason, model="", input_tokens=0, output_tokens=0, usage_trusted=True,
+                cost_nanousd=cost_nanousd, latency_s=latency_s, created_at="",
+            )  # fmt: skip
+        return found
 
     def add_answer(self, answer: StoredAnswer) -> None:
         """Kept until the next flush; the first answer to a key stays."""
@@ -272,20 +317,27 @@ class Store:
         """Forget what has not been written."""
         self._answers.clear()
         self._results.clear()
+        self._ended.clear()
 
     def flush(self) -> None:
         """Write what is buffered in one transaction. Raises EvaluationError when the disk refuses."""
-        if not self._answers and not self._results:
-            return
-        with self._writing():
+        if self._answers or self._results or self._ended:
+            with self._writing():
+                self._write_buffers()
+            self.drop_buffers()
+
+    def _write_buffers(self) -> None:
+        if self._ended:
+            self._sql.executemany("update attempts set outcome = ?, cost_nanousd = ? where id = ?", self._ended)
+        if self._answers:
             self._sql.executemany(
                 "insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 map(_answer_row, self._answers.values()),
             )
+        if self._results:
             self._sql.executemany(
                 "insert or ignore into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._results
             )
-        self.drop_buffers()
 
     def runs(self, prompt: str = "") -> list[Run]:
         """Newest first; runs that only drew again for a comparison are left out."""
@@ -355,6 +407,26 @@ class Store:
             self._sql.executemany("insert into attempts(run_id, key, started_at, outcome, cost_nanousd) values (?, ?, ?, ?, ?)",
                                   ((run_id, *row) for row in rows))  # fmt: skip
 
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """All that is added inside is written when it ends, in one transaction; nothing after an error or a kill.
+
+        Meanwhile it lies in temporary tables of the same names, which SQLite prefers, so other processes are not held up.
+        """
+        self.flush()
+        for table in _STAGED:
+            self._sql.execute(f"create temp table {table} as select * from main.{table} where false")  # noqa: S608
+        try:
+            yield
+            self.flush()
+            with self._writing():
+                for statement in _STAGED.values():
+                    self._sql.execute(statement)
+        finally:
+            self.drop_buffers()
+            for table in _STAGED:
+                self._sql.execute(f"drop table temp.{table}")
+
     def delete_runs(self, run_ids: Iterable[str]) -> tuple[int, int]:
         """Remove runs and the answers no run needs any more: (runs, answers) removed."""
         with self._writing():
@@ -367,7 +439,7 @@ class Store:
         return runs, answers
 
     def has_run(self, run_id: str) -> bool:
-        return self._sql.execute("select 1 from runs where id = ?", (run_id,)).fetchone() is not None
+        return self._sql.execute("select 1 from main.runs where id = ?", (run_id,)).fetchone() is not None
 
     def _writing(self) -> "_Transaction":
         return _Transaction(self._sql, self.path)
@@ -507,7 +579,7 @@ def _answer_row(answer: StoredAnswer) -> tuple[Any, ...]:
             int(answer.usage_trusted), answer.cost_nanousd, answer.latency_s, answer.created_at)  # fmt: skip
 
 
-def _answer(row: tuple[Any, ...]) -> StoredAnswer:
+def _answer(row: Sequence[Any]) -> StoredAnswer:
     key, outcome, text, detail, model, tokens_in, tokens_out, trusted, cost, latency, created = row
     return StoredAnswer(key=key, outcome=outcome, text=text, detail=detail, model=model, input_tokens=tokens_in, output_tokens=tokens_out,
                         usage_trusted=bool(trusted), cost_nanousd=cost, latency_s=latency, created_at=created)  # fmt: skip

@@ -82,20 +82,16 @@ def import_run(store: Store, path: Path) -> tuple[Run, list[str]]:
     """
     importer = _Importer(store, path.name)
     try:
-        with path.open("rb") as file:
+        with store.all_or_nothing(), path.open("rb") as file:
             for number, row in importer.rows(file):
                 if not importer.add(number, row):
                     break
-        return importer.finish()
+            importer.finish()
     except OSError as error:
-        importer.discard()
         raise DataError("cannot read the exported run", where=path.name, why=error.strerror or "") from error
     except (sqlite3.DatabaseError, OverflowError) as error:
-        importer.discard()
         raise DataError("not a line of an exported run", where=path.name, why=str(error)[:200], hint=_HINT) from error
-    except BaseException:
-        importer.discard()
-        raise
+    return store.run(importer.run_id), importer.notices
 
 
 class _Importer:
@@ -150,7 +146,7 @@ class _Importer:
     def _unknown(self, number: int) -> None:
         raise DataError("not a line of an exported run", where=f"{self.name}:{number}", hint=_HINT)
 
-    def finish(self) -> tuple[Run, list[str]]:
+    def finish(self) -> None:
         if self.header is None:
             raise DataError("not an exported run", where=self.name, hint=_HINT)
         if not self.known:
@@ -159,12 +155,10 @@ class _Importer:
                 self.notices.append("lines are missing: the file was cut, and the run is incomplete")
                 self.state = "incomplete"
             self.store.finish_run(self.header.id, self.state, self.finished_at)
-        return self.store.run(self.header.id), self.notices
 
-    def discard(self) -> None:
-        self.store.drop_buffers()
-        if self.header is not None and not self.known:
-            self.store.delete_runs([self.header.id])
+    @property
+    def run_id(self) -> str:
+        return self.header.id if self.header else ""
 
     def _begin(self, fields: dict[str, Any]) -> None:
         header = _typed(RunHeader(**{**fields["header"], "slices": tuple(fields["header"]["slices"])}))

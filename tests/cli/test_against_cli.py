@@ -175,6 +175,18 @@ def test_C2_C6_side_that_cannot_be_evaluated_is_not_a_verdict(
     assert (3, "", True) == (found.code, found.out, "this is not a regression" in found.err)
 
 
+@pytest.mark.parametrize("most", [10, 30, 60], ids=["base", "candidate", "drawn again"])
+def test_E21_a_cap_holds_over_all_runs_of_a_comparison(sandbox: Sandbox, call: Command, noisy: NoisyServer, most: int):
+    """24 cases a side and new draws share one cap; where it is used up there is no verdict, and the reason is said."""
+    noisy.chance = breaks_delivery
+    change_prompt(sandbox)
+
+    found = call("eval", PROMPT, "--against", "HEAD", "--max-calls", str(most))
+
+    assert (3, "", most) == (found.code, found.out, sum(noisy.asked.values()))
+    assert "the budget is used up" in found.err
+
+
 def test_C6_outage_in_the_json_document(sandbox: Sandbox, call: Command, noisy: NoisyServer):
     """A job that reads JSON sees exit 3 and the reason, and no verdict."""
     noisy.refuse = 500
@@ -313,7 +325,6 @@ def test_candidate_folder_is_judged_against_the_prompt(sandbox: Sandbox, call: C
         (["--at", "HEAD"], "--against makes its own draws"),
         (["--record", "folder"], "--against makes its own draws"),
         (["--dry-run"], "--dry-run does not know how often --against will draw"),
-        (["--max-calls", "5"], "--max-calls cannot be kept over the runs of --against"),
         (["--max-cost", "much"], "--max-cost: "),
     ],
 )

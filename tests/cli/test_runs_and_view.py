@@ -1,6 +1,11 @@
 """runs list, show, export, import, gc, and view: what is in the store, as a user finds it."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -191,3 +196,25 @@ def test_view_when_everything_passed_says_so_without_a_table(sandbox: Sandbox, c
         found.code,
         found.out,
     )
+
+
+def test_an_import_that_is_killed_leaves_nothing(sandbox: Sandbox, call: Call, tmp_path: Path):
+    """No half run is listed as running; the same import again is whole."""
+    call("eval", "--json")
+    exported = tmp_path / "run.jsonl"
+    call("runs", "export", "latest", "--output", str(exported))
+    shutil.rmtree(sandbox.path(".promptops"))
+    header, *lines = exported.read_bytes().splitlines(keepends=True)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    child = subprocess.Popen([sys.executable, "-m", "promptops", "runs", "import", str(pipe)], cwd=sandbox.root)
+    with pipe.open("wb", buffering=0) as file:
+        file.write(header)
+        for line in lines * (1_000_000 // sum(map(len, lines))):  # more than a pipe holds: most of it has been read
+            if b'"end"' not in line:
+                file.write(line)
+        child.kill()
+        child.wait()
+
+    assert [] == call("runs", "list", "--json").json["runs"]
+    assert (0, 1) == (call("runs", "import", str(exported)).code, len(call("runs", "list", "--json").json["runs"]))

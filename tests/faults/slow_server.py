@@ -81,6 +81,12 @@ class SlowServer(ThreadingHTTPServer):
         with self._changed:
             assert self._changed.wait_for(lambda: self.calls >= calls, PATIENCE_S), f"{self.calls} of {calls} calls"
 
+    def wait_until_idle(self) -> None:
+        """Return once no call is being answered, also none of a client that is gone."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.in_flight == 0, PATIENCE_S)
+            self.most_in_flight = 0
+
     def arrived(self, text: str) -> int:
         """Count a call; how many came before it."""
         with self._changed:
@@ -94,6 +100,7 @@ class SlowServer(ThreadingHTTPServer):
     def left(self) -> None:
         with self._changed:
             self.in_flight -= 1
+            self._changed.notify_all()
 
     def wait_to_answer(self) -> None:
         self._open.wait(PATIENCE_S)

@@ -100,6 +100,63 @@ def test_E5_nobody_goes_before_the_pause_is_over(store: Store):
     assert [0, 0, 0, 30, 30, 30] == run(story).went_at
 
 
+def test_E5_an_overloaded_server_that_says_when_is_waited_for(store: Store):
+    """503 with Retry-After asks everybody to wait, as 429 does; without it, it asks for nothing."""
+
+    async def story() -> Door:
+        door = Door(store)
+        await door.call(Answer(outcome="server_error", retry_after_s=30))
+        await door.call(Answer(outcome="server_error"))
+        await door.call(OK)
+        return door
+
+    door = run(story)
+    assert ([0, 30, 30], 0) == (door.went_at, door.admission.rate_limited)
+
+
+@pytest.mark.parametrize(
+    ("answer", "booked"),
+    [
+        (Answer(outcome="bad_response", cost_nanousd=7), (0, 7)),
+        (Answer(outcome="bad_response", cost_nanousd=2, usage_trusted=False), (0, 1)),
+        (Answer(outcome="timeout"), (0, 1)),
+        (Answer(outcome="connection", sent=False), (0, 0)),
+        (Answer(outcome="refused", cost_nanousd=7), (7, 0)),
+    ],
+    ids=["usage says", "no usage", "lost", "never sent", "refused"],
+)
+def test_E9_what_may_have_been_paid_is_booked(store: Store, answer: Answer, booked: tuple[int, int]):
+    """(paid, possibly paid): an answer nobody can read costs what its usage says, else its worst case (1 here)."""
+
+    async def story() -> Door:
+        door = Door(store)
+        await door.call(answer)
+        return door
+
+    door = run(story)
+    store.flush()
+    ledger = store.ledger(RUN)
+    assert (booked, sum(booked)) == ((ledger.paid_nanousd, ledger.possibly_nanousd), door.admission.cap.spent_nanousd)
+
+
+def test_E21_runs_that_share_a_cap_wait_for_each_other(store: Store):
+    """What one run has in flight may give room back to the other, which looks again although nothing of its own ends."""
+
+    async def story() -> Door:
+        cap = SpendCap(max_nanousd=1)
+        door, other = Door(store, cap=cap), Door(store, cap=cap)
+        first = asyncio.ensure_future(door.call(Answer(outcome="ok", cost_nanousd=0), takes_s=5))
+        await asyncio.sleep(1)
+        await other.call(Answer(outcome="ok", cost_nanousd=1))
+        await first
+        await door.call(OK)
+        door.went_at += other.went_at
+        return door
+
+    door = run(story)
+    assert ([0, 5], ["budget"]) == ([int(at) for at in door.went_at], door.stops)
+
+
 def test_E5_another_evaluation_with_the_same_key_waits_too(store: Store):
     """The wish is in the store, which all processes of this machine share."""
 

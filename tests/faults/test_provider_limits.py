@@ -157,6 +157,21 @@ def test_the_window_grows_by_one_for_a_window_of_answers():
     assert (4.921, 8.0) == (round(after_four, 3), window.size)
 
 
+def test_a_careful_window_doubles_from_one_until_trouble():
+    """1, 2, 4; then halved, and from there one more a window."""
+    window = Window(64, careful=True)
+    sizes = [window.size]
+    for calls in (1, 2):
+        for _ in range(calls):
+            window.ended(Answer(outcome="ok", latency_s=0.1), 1.0)
+        sizes.append(window.size)
+    window.ended(Answer(outcome="rate_limited", latency_s=0.1), 2.0)
+    sizes.append(window.size)
+    window.ended(Answer(outcome="ok", latency_s=0.1), 3.0)
+
+    assert [1.0, 2.0, 4.0, 2.0, 2.5] == [*sizes, window.size]
+
+
 def test_answers_that_become_slow_shrink_the_window():
     """Four times the best latency, and over two seconds."""
     window = a_window(8, 3)

@@ -191,6 +191,24 @@ def test_rescore_applies_a_changed_check_without_a_call(sandbox: Sandbox, call: 
     assert (4, 0) == (shown.json["total"]["passed"], before.code)
 
 
+def test_rescore_takes_the_answers_of_its_own_run(sandbox: Sandbox, call: Call):
+    """Not those another run got to the same requests, and what the run had no answer to stays without."""
+    text = '{"sentiment": "positive"}'
+
+    with paid_project(sandbox, cases=4, reply=lambda *_: Reply(text=text)) as server:
+        call("eval")
+        text = '{"sentiment": "negative"}'
+        fresh = call("eval", "--no-cache", "--json")
+        server.reply = lambda asked, _: Reply(extra={"choices": []}) if "number 1." in asked else Reply(text=text)
+        holed = call("eval", "--no-cache", "--json")
+        calls = server.calls
+        again = [call("rescore", the_run(found)["run"], "--json") for found in (fresh, holed)]
+
+    kept = [(found.code, the_run(found)["total"]["passed"], the_run(found)["outcomes"]) for found in (fresh, holed)]
+    assert kept == [(found.code, the_run(found)["total"]["passed"], the_run(found)["outcomes"]) for found in again]
+    assert ([(1, 0, {}), (3, 0, {"bad_response": 1})], calls) == (kept, server.calls)
+
+
 def test_rescore_of_a_changed_prompt_is_refused(sandbox: Sandbox, call: Call):
     """Answers to another prompt are not scored as answers to this one."""
     with paid_project(sandbox, cases=4) as server:

@@ -3,6 +3,7 @@
 import ctypes
 import resource
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -183,3 +184,17 @@ def test_S13_where_shared_memory_cannot_be_had_nothing_is_paid(sandbox: Sandbox)
         failed = sandbox.run("eval", "--json")
 
     assert (3, 0, ".promptops/store.sqlite3") == (failed.code, server.calls, the_problem(failed)["where"])
+
+
+def test_S13_a_disk_without_a_write_ahead_log_is_said(sandbox: Sandbox, call: Call, monkeypatch: pytest.MonkeyPatch):
+    """SQLite goes without it silently there; the run is made all the same, and a person knows why it is slow."""
+    connect = sqlite3.connect
+
+    def elsewhere(path: Path, **options: Any) -> sqlite3.Connection:
+        return connect(f"file:{path}?vfs=unix-dotfile", uri=True, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", elsewhere)
+    with paid_project(sandbox, cases=4) as server:
+        finished = call("eval", "--json")
+
+    assert (0, 4, 1) == (finished.code, server.calls, finished.err.count("without a write-ahead log"))

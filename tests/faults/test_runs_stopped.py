@@ -59,6 +59,21 @@ def test_E17_what_a_killed_run_may_have_paid_is_counted_as_possibly_paid(sandbox
     assert 3 * COST_NANOUSD == row["paid_nanousd"]
 
 
+def test_E17_a_killed_run_begins_again_with_one_call_in_flight(sandbox: Sandbox):
+    """One, then two: whatever killed it may do so again, and each kill repeats what is in flight. Others begin with all."""
+    with paid_project(sandbox, cases=20) as server:
+        server.hold()
+        process = start(sandbox, "eval", PROMPT, "--concurrency", str(CONCURRENCY))
+        server.wait_for(CONCURRENCY)
+        process.kill()
+        finish(process)
+        server.release()
+        server.wait_until_idle()
+        resume(sandbox, "--concurrency", str(CONCURRENCY), "--max-calls", str(CONCURRENCY + 3))
+
+    assert (CONCURRENCY + 3, True) == (server.calls, server.most_in_flight <= 2)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_E18_E19_one_signal_lets_calls_in_flight_end_and_says_how_to_go_on(
     sandbox: Sandbox, number: signal.Signals, code: int

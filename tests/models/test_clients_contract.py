@@ -150,7 +150,23 @@ def test_a_body_that_is_no_completion_is_a_bad_response(make_client: MakeClient,
     """Never an exception, never text to score."""
     found = ask_once(make_client, fault)
 
-    assert ("bad_response", "", 0) == (found.outcome, found.text, found.cost_nanousd), found
+    assert ("bad_response", "") == (found.outcome, found.text), found
+
+
+@pytest.mark.parametrize(
+    ("body", "trusted"),
+    [
+        (b'{"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}', True),
+        (b'{"choices": []}', False),
+        (b"{", False),
+    ],
+)
+def test_what_a_bad_response_cost_is_known_where_it_says_so(make_client: MakeClient, body: bytes, trusted: bool):
+    """The model may have answered: its usage is read even then, and marked where there is none."""
+    found = ask_once(make_client, raw(body))
+
+    assert ("bad_response", trusted) == (found.outcome, found.usage_trusted)
+    assert not trusted or (10, 5, 20) == (found.input_tokens, found.output_tokens, found.cost_nanousd)
 
 
 def test_a_bad_response_shows_its_first_200_bytes_escaped(make_client: MakeClient):

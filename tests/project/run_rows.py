@@ -41,6 +41,7 @@ def write_run(store: Store, run_id: str = RUN, cases: tuple[str, ...] = ("a", "b
         store.add_answer(answer(f"key-{case_id}"))
         store.add_result(run_id, result(case_id))
     attempts = store.begin_attempts(run_id, [(f"key-{case_id}", 9) for case_id in cases], START)
-    store.end_attempts([(attempt, "ok", 7) for attempt in attempts])
+    for attempt in attempts:
+        store.end_attempt(attempt, "ok", 7)
     store.finish_run(run_id, "complete", "2026-01-02T03:05:00+00:00")
     return store.run(run_id)

@@ -53,7 +53,9 @@ def test_S8_the_first_answer_and_result_are_kept_and_every_cost_is_counted(store
         if flush:
             store.flush()
     attempts = store.begin_attempts(RUN, [("key-a", 9)] * 3, START)
-    store.end_attempts([(attempt, "ok", 7) for attempt in attempts])
+    for attempt in attempts:
+        store.end_attempt(attempt, "ok", 7)
+    store.flush()
 
     kept = store.find_answer("key-a")
     assert kept is not None
@@ -68,9 +70,10 @@ def test_the_ledger_is_computed_from_attempts(store: Store):
     """Paid by outcome; worst case where no answer arrived; an intent without an outcome is unknown."""
     store.begin_run(header())
     attempts = store.begin_attempts(RUN, [("k", 100)] * 6, START)
-    store.end_attempts(
-        zip(attempts, ["ok", "bad_response", "timeout", "connection", "rate_limited"], [7, 5, 100, 90, 0], strict=False)
-    )
+    ended = [("ok", 7), ("refused", 5), ("timeout", 100), ("bad_response", 90), ("rate_limited", 0)]
+    for attempt, (outcome, cost) in zip(attempts, ended, strict=False):
+        store.end_attempt(attempt, outcome, cost)
+    store.flush()
 
     assert Ledger(attempts=6, paid_nanousd=12, possibly_nanousd=290, unknown=1) == store.ledger(RUN)
     assert [("k", START, "ok", 7), ("k", START, "intent", 100)] == [
