@@ -7,10 +7,10 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt lint types imports cov bench clean
+.PHONY: help demo test check fmt lint types imports workflows cov bench clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 $(BIN)/promptops: pyproject.toml promptops/core/version.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "promptops needs Python 3.11 or newer; set PYTHON=")'
@@ -28,7 +28,7 @@ demo: $(BIN)/promptops ## Evaluate the golden data offline and catch a planted r
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/pytest -n 2
 
-check: $(VENV)/.dev fmt lint types imports ## Everything that needs no test run: format, lint, types, layers
+check: $(VENV)/.dev fmt lint types imports workflows ## Everything that needs no test run: format, lint, types, layers
 	$(BIN)/promptops lint
 
 fmt: $(VENV)/.dev ## Check the format (make fmt FIX=1 repairs it)
@@ -42,6 +42,9 @@ types: $(VENV)/.dev ## Check the types
 
 imports: $(VENV)/.dev ## Check that imports point down the layers
 	$(BIN)/lint-imports
+
+workflows: $(VENV)/.dev ## Check the workflows for what an attacker could use
+	$(BIN)/zizmor --offline --quiet --no-progress .github
 
 cov: $(VENV)/.dev ## Measure test coverage
 	$(BIN)/coverage erase

@@ -2,7 +2,17 @@
 
 import typer
 
-from promptops.cli import baseline, compare, evaluate, explain, files, history, kill, reports, route, runs
+from promptops.cli import (
+    baseline,
+    ci,
+    compare,
+    evaluate,
+    explain,
+    files,
+    reports,
+    route,
+    runs,
+)
 from promptops.core.version import __version__
 
 app = typer.Typer(name="promptops", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -33,13 +43,10 @@ app.command("eval")(evaluate.eval_prompts)
 app.command("retry")(evaluate.retry)
 app.command("rescore")(evaluate.rescore)
 app.command("explain")(explain.explain)
-app.command("diff")(history.diff)
-app.command("log")(history.log)
-app.command("blame")(history.blame)
 app.command("compare")(compare.compare)
 app.command("report")(reports.report)
 app.command("view")(runs.view)
-app.command("kill")(kill.kill)
+app.add_typer(ci.app, name="ci", help="The jobs of a pull request: run, gate, comment.")
 app.add_typer(baseline.app, name="baseline", help="Recorded draws of what is released: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")
 app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, export, import, gc.")

@@ -48,6 +48,9 @@ def init(
 
 def lint(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Prompts; default: all.")] = None,
+    staged: Annotated[
+        bool, typer.Option("--staged", help="What the next commit would hold, not the files as they are.")
+    ] = False,
     shown: Annotated[
         str,
         typer.Option("--format", metavar="FORMAT", help="text, sarif for code scanning, or github for annotations."),
@@ -67,6 +70,7 @@ def lint(
     from promptops.report.tables import count, next_line
 
     project = open_project(Path.cwd())
+    project = project.staged() if staged else project
     wanted = names or project.names()
     if not wanted:
         raise DataError("no prompts", where="prompts/", hint="run `promptops init`")

@@ -98,9 +98,9 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
-    """Write a stored run, alone or beside a baseline, as a page or a file.
+    """Write a stored run as a page or a file.
 
-    Without -o and --format: report.html.
+    Alone, or with --base beside a baseline. Without -o and --format: report.html.
     """
     from contextlib import closing
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from promptops.core.errors import DataError, Problem, PromptopsError
 from promptops.evaluation.clients import identify
-from promptops.project.config import resolve_model
+from promptops.project.config import contains_secret, resolve_model
 from promptops.project.golden import read_cases
 from promptops.project.project import Evaluable, Project
 from promptops.project.prompts import CANDIDATES, FOLDER
@@ -44,6 +44,7 @@ def lint_project(project: Project, names: Iterable[str]) -> LintReport:
             if not candidate:
                 cases += evaluable.scan.count
                 warnings += _few_cases(evaluable)
+                problems += _keys_in_cases(evaluable)
     for rubric in rubric_names(project.tree):
         try:
             load_rubric(project.tree, rubric)
@@ -70,6 +71,15 @@ def _undated_models(project: Project) -> Iterable[Problem]:
         if model.provider != "local" and not _DATED.search(model.model):
             yield Problem(what=f"model {model.alias!r} has no date in {model.model!r}", why="providers change what an undated name means",
                           hint="name a dated snapshot")  # fmt: skip
+
+
+def _keys_in_cases(evaluable: Evaluable) -> Iterable[Problem]:
+    """Golden cases come from real traffic, and real traffic holds keys; they would be sent to a provider with every run."""
+    with evaluable.tree.open(evaluable.suite.cases_path) as file:
+        for number, line in enumerate(file, 1):
+            if contains_secret(line.decode("utf-8", "replace")):
+                yield Problem(what="a golden case holds what looks like a key", where=f"{evaluable.suite.cases_path}:{number}",
+                              why="it would be in git and sent to providers", hint="revoke it, and write a made-up one")  # fmt: skip
 
 
 def _few_cases(evaluable: Evaluable) -> Iterable[Problem]:

@@ -178,6 +178,19 @@ class Git:
             raise DataError(f"{ref[:80]!r} is not one commit", hint="use a branch, tag or commit id")
         return found
 
+    def merge_base(self, ref: str) -> str:
+        """The commit that HEAD and `ref` both grew from. Raises as `commit`, and EvaluationError when they share none here."""
+        commit = self.commit(ref)
+        try:
+            return self.run("merge-base", "--end-of-options", "HEAD", commit).decode().strip()
+        except _CommandFailedError as error:
+            raise EvaluationError(f"HEAD and {ref!r} share no commit in this repository", why="the clone may be shallow",
+                                  hint="fetch more of it (in CI: `fetch-depth: 0`)") from error  # fmt: skip
+
+    def staged(self) -> str:
+        """The id of a tree that holds what is staged. Raises EvaluationError, also in the middle of a merge with conflicts."""
+        return self.run("write-tree").decode().strip()
+
     def state(self) -> tuple[str, bool]:
         """(current commit, whether files differ from it); ('', True) outside a repository with commits."""
         try:

@@ -61,6 +61,11 @@ class Project:
         """The project as it was in a commit. Raises DataError or EvaluationError for a ref that cannot be used."""
         return Project(root=self.root, tree=GitTree(self.git, self.git.commit(ref)), config=self.config)
 
+    def staged(self) -> "Project":
+        """The project as the next commit would have it. Raises EvaluationError outside a repository."""
+        tree = GitTree(self.git, self.git.staged())
+        return Project(root=self.root, tree=tree, config=load_config(tree))
+
     def prompt_tree(self, name: str, candidate: str = "") -> Tree:
         """Where a prompt is read from: with a candidate, the files of its folder hide those of the prompt."""
         if not candidate:

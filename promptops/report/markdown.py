@@ -1,5 +1,7 @@
 """Evaluations and comparisons as Markdown, for a pull request or a page; text from outside cannot break out of its cell."""
 
+import re
+
 from promptops.core.checks.base import brief
 from promptops.core.money import format_usd
 from promptops.evaluation.casebook import Evaluation
@@ -18,14 +20,14 @@ def comparison_markdown(found: RunComparison) -> str:
     """Verdict first, one row per category and slice, a sentence for each blocked one, and how it was judged."""
     comparison = found.comparison
     word = "FAIL" if found.blocked else "PASS"
-    names = f"{_cell(run_name(found.candidate))} against {_cell(run_name(found.baseline))}"
+    names = f"{cell(run_name(found.candidate))} against {cell(run_name(found.baseline))}"
     lines = [f"**{word}** {names}", "", "| | verdict | n | before | after | points | 95% interval | broke | fixed | adjusted p | could see |",
              "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
     lines += [_row(verdict) for verdict in comparison.verdicts]
     lines.append(_row(comparison.total, judged=False))
-    lines += [f"\n{_cell(sentence(verdict, comparison))}" for verdict in comparison.blocking]
+    lines += [f"\n{cell(sentence(verdict, comparison))}" for verdict in comparison.blocking]
     lines.append(
-        f"\nMethod: {_cell(comparison.method)}, alpha {comparison.alpha:g}. Runs: {found.baseline.id}, {found.candidate.id}."
+        f"\nMethod: {cell(comparison.method)}, alpha {comparison.alpha:g}. Runs: {found.baseline.id}, {found.candidate.id}."
     )
     return "\n".join(lines) + "\n"
 
@@ -33,11 +35,11 @@ def comparison_markdown(found: RunComparison) -> str:
 def evaluation_markdown(item: Evaluation) -> str:
     """A run with a row per category and slice, or its comparison with what weakens the gate."""
     if item.comparison:
-        weaker = "".join(f"\nThe change weakens its own gate: {_cell(change.what)}\n" for change in item.weaker)
+        weaker = "".join(f"\nThe change weakens its own gate: {cell(change.what)}\n" for change in item.weaker)
         return comparison_markdown(item.comparison) + weaker
     word, _, sentence_ = run_line(item.summary)
     lines = [
-        f"**{word}** {_cell(sentence_)}",
+        f"**{word}** {cell(sentence_)}",
         "",
         "| | n | passed | rate | 95% interval | unscored | cost | p50 | p99 |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -47,19 +49,28 @@ def evaluation_markdown(item: Evaluation) -> str:
 
 
 def _run_row(row: Row) -> str:
-    cells = (_cell(row.name), str(row.scored + row.unscored), str(row.passed), percent(row.rate), percent_interval(row.interval), str(row.unscored or "-"),
-             _cell(format_usd(row.cost_nanousd)), seconds(row.p50_s), seconds(row.p99_s))  # fmt: skip
+    cells = (cell(row.name), str(row.scored + row.unscored), str(row.passed), percent(row.rate), percent_interval(row.interval), str(row.unscored or "-"),
+             cell(format_usd(row.cost_nanousd)), seconds(row.p50_s), seconds(row.p99_s))  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
 def _row(verdict: CategoryVerdict, *, judged: bool = True) -> str:
     seen = "-" if verdict.detectable is None else f">= {100 * verdict.detectable:.0f}"
-    cells = (_cell(verdict.category), f"**{verdict.verdict}**" if judged else "", str(verdict.n), percent(verdict.baseline_rate),
+    cells = (cell(verdict.category), f"**{verdict.verdict}**" if judged else "", str(verdict.n), percent(verdict.baseline_rate),
              percent(verdict.candidate_rate), points(verdict.difference), points_interval(verdict.interval), str(len(verdict.broken)),
              str(len(verdict.fixed)), p_value(verdict.p_adjusted) if judged else "", seen)  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
-def _cell(text: str) -> str:
-    """One line of plain text: control characters escaped, Markdown disarmed, mentions broken by an invisible joint."""
-    return brief(escape(text), 400).translate(_SPECIAL).replace("@", "@\u2060")
+def cell(text: str) -> str:
+    """One line of plain text: control characters escaped, Markdown disarmed, mentions and addresses broken by an invisible joint."""
+    safe = brief(escape(text), 400).translate(_SPECIAL)
+    return safe.replace("@", "@\u2060").replace("://", ":\u2060//").replace("www.", "www\u2060.")
+
+
+def fenced(text: str) -> str:
+    """A code block that nothing in the text can end; what is in it is neither markup nor a mention."""
+    safe = escape(text)
+    longest = max((len(run) for run in re.findall("`+", safe)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{safe}\n{fence}\n"

@@ -54,9 +54,8 @@ def listed(text: str) -> list[str]:
 
 def test_every_command_has_a_section_and_a_place_in_the_readme(call):
     """What `--help` lists is what the reference explains and what the first page names."""
-    groups = ("runs", "baseline", "route")
-    names = [name for name in listed(call("--help").out) if name not in groups]
-    names += [f"{group} {name}" for group in groups for name in listed(call(group, "--help").out)]
+    below = {name: listed(call(name, "--help").out) for name in listed(call("--help").out)}
+    names = [f"{name} {command}".rstrip() for name, commands in below.items() for command in commands or [""]]
     readme = (REPOSITORY / "README.md").read_text("utf-8")
 
     assert {"promptops", *(f"promptops {name}" for name in names)} == set(sections())
