@@ -27,6 +27,7 @@ _VOLATILE = (
     (re.compile(r" (?:(?:<1|\d+) ms|\d+\.\d\d s)(?= |$)"), " TIME"),
     (re.compile(r"─+"), "─"),
 )
+_PROGRESS = re.compile(r"\S+: \d+/\d+, .* s left, .*")  # on a slow machine
 _LEFT_OUT = "..."
 _ALIKE = 0.6
 
@@ -112,15 +113,17 @@ class Shell:
         for written, real in self.ids.items():
             command = command.replace(written, real)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PROMPTOPS_")}
+        environment |= {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
+                        for what, value in (("NAME", "Author"), ("EMAIL", "author@example.com"))}  # fmt: skip
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with tempfile.NamedTemporaryFile("r", prefix="place-") as place:
             script = f'(exit {self.code}); {command}\ncode=$?; pwd > "$PLACE"; exit $code'
             finished = subprocess.run(  # noqa: S603 - the commands of our own documents
-                ["bash", "-c", script], cwd=self.folder, env=environment | {"PLACE": place.name}, check=False, timeout=60,  # noqa: S607
+                ["bash", "-c", script], cwd=self.folder, env=environment | {"PLACE": place.name}, check=False, timeout=300,  # noqa: S607
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             self.folder, self.code = Path(place.read().strip()), finished.returncode
-        return finished.stdout.decode().splitlines()
+        return [line for line in finished.stdout.decode().splitlines() if not _PROGRESS.fullmatch(line)]
 
     def as_written(self, printed: list[str]) -> list[str]:
         """What was printed, with the run ids of the document."""

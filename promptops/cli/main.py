@@ -49,6 +49,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
     # typer up to 0.25 raises click's exceptions, later ones their own; this is the same name for both.
     wrong_usage: type[Exception] = typer.BadParameter.__mro__[2]
     as_json = "--json" in arguments
+    if "_PROMPTOPS_COMPLETE" in os.environ:
+        from promptops.cli.complete import offer
+
+        offer(app)
     try:
         code = app(_with_resume_value(arguments), prog_name="promptops", standalone_mode=False)
     except SystemExit:  # what typer makes of a closed pipe; its code 1 would say that the gate says no
