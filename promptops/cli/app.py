@@ -9,6 +9,8 @@ from promptops.cli import (
     evaluate,
     explain,
     files,
+    history,
+    kill,
     reports,
     route,
     runs,
@@ -43,9 +45,13 @@ app.command("eval")(evaluate.eval_prompts)
 app.command("retry")(evaluate.retry)
 app.command("rescore")(evaluate.rescore)
 app.command("explain")(explain.explain)
+app.command("diff")(history.diff)
+app.command("log")(history.log)
+app.command("blame")(history.blame)
 app.command("compare")(compare.compare)
 app.command("report")(reports.report)
 app.command("view")(runs.view)
+app.command("kill")(kill.kill)
 app.add_typer(ci.app, name="ci", help="The jobs of a pull request: run, gate, comment.")
 app.add_typer(baseline.app, name="baseline", help="Recorded draws of what is released: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")

@@ -4,6 +4,9 @@ import contextlib
 import json
 import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -32,13 +35,33 @@ def console(*, stderr: bool = False) -> "Console":
                    markup=False, emoji=False, highlight=False, legacy_windows=False)  # fmt: skip
 
 
-def emit(renderable: "RenderableType") -> None:
-    """Print a result. Prose is wrapped for people only: a pipe gets whole lines. Raises OSError when it could not be written."""
+def emit(renderable: "RenderableType", *, paged: bool = False) -> None:
+    """Print a result. Prose is wrapped for people only: a pipe gets whole lines. Raises OSError when it could not be written.
+
+    `paged`: on a terminal, what does not fit goes through the user's pager.
+    """
     target, terminal = console(), sys.stdout.isatty()
     with target.capture() as captured:
         target.print(renderable, soft_wrap=not terminal and not os.environ.get("COLUMNS"))
     text = captured.get()
-    sys.stdout.write(text if terminal else "\n".join(line.rstrip() for line in text.split("\n")))
+    if not terminal:
+        sys.stdout.write("\n".join(line.rstrip() for line in text.split("\n")))
+    elif not (paged and text.count("\n") >= target.height and _page(text)):
+        sys.stdout.write(text)
+
+
+def _page(text: str) -> bool:
+    """Whether a pager showed the text; `cat`, nothing or a missing program means that it did not."""
+    words = shlex.split(os.environ.get("PAGER", "less"))
+    program = shutil.which(words[0]) if words and words[0] != "cat" else None
+    if program is None:
+        return False
+    sys.stdout.flush()
+    environment = {"LESS": "FRX", **os.environ}
+    finished = subprocess.run(  # noqa: S603 - the user's own pager
+        [program, *words[1:]], input=text.encode("utf-8", "replace"), env=environment, check=False
+    )
+    return finished.returncode == 0
 
 
 def emit_json(value: Mapping[str, Any]) -> None:

@@ -94,6 +94,11 @@ def inline_partials(source: str, partials: Mapping[str, str], where: str, first_
     return result
 
 
+def includes(source: str) -> list[tuple[int, int, str]]:
+    """(start, end, name) of each partial that `source` includes."""
+    return [(match.start(), match.end(), match.group(2)) for match in _INCLUDE.finditer(source)]
+
+
 def _new_engine() -> Any:
     import minijinja
 

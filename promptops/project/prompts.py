@@ -1,16 +1,17 @@
 """prompts/<name>/prompt.md and what it names, resolved into a Prompt."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from promptops.core.errors import DataError, Problem, did_you_mean
 from promptops.core.jsontext import Json, JsonError, parse_json
 from promptops.core.knowledge import Passage, split_passages
 from promptops.core.names import is_name
-from promptops.core.prompt import Example, Knowledge, MessageTemplate, Prompt, split_messages
+from promptops.core.prompt import Example, Knowledge, MessageTemplate, Prompt, Role, split_messages
 from promptops.core.schema import JsonSchema, compile_schema, lint_schema
-from promptops.core.template import compile_template, inline_partials
+from promptops.core.template import compile_template, includes, inline_partials
 from promptops.project.config import contains_secret
 from promptops.project.formats import format_problems
 from promptops.project.tree import Tree, folder_files, read_text
@@ -51,6 +52,43 @@ def load_prompt(tree: Tree, name: str) -> Prompt:
     if problems:
         raise DataError(problems=problems)
     return _Builder(tree, name, header, body, body_line).build()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceLine:
+    """A line of a resolved message, or the part of one that comes from one file, with the place it is written at."""
+
+    role: Role
+    message: int
+    text: str
+    file: str
+    line: int
+
+
+def source_lines(tree: Tree, name: str) -> list[SourceLine]:
+    """The messages of a prompt with partials inlined, line by line, each with its file and line. Raises DataError as `load_prompt`."""
+    load_prompt(tree, name)
+    where = f"{FOLDER}/{name}/prompt.md"
+    _, body, body_line = _split_frontmatter(read_text(tree, where), where)
+    found: list[SourceLine] = []
+    for index, (role, source, first) in enumerate(split_messages(body, where, body_line)):
+        for text, file, line in _pieces(tree, source, where, first):
+            parts = text.split("\n")
+            for offset, part in enumerate(parts):
+                if part or 0 < offset < len(parts) - 1 or (len(parts) == 1 and file == where):
+                    found.append(SourceLine(role=role, message=index, text=part, file=file, line=line + offset))
+    return found
+
+
+def _pieces(tree: Tree, source: str, where: str, first: int) -> Iterator[tuple[str, str, int]]:
+    """(text, file, line) of the stretches of a message: its own text, and the partials in it."""
+    position = 0
+    for start, end, partial in includes(source):
+        yield source[position:start], where, first + source.count("\n", 0, position)
+        path = f"{FOLDER}/{partial}"
+        yield read_text(tree, path).removesuffix("\n"), path, 1
+        position = end
+    yield source[position:], where, first + source.count("\n", 0, position)
 
 
 def _split_frontmatter(text: str, where: str) -> tuple[Document, str, int]:

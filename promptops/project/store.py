@@ -467,6 +467,11 @@ class _Transaction:
             raise _translate(error, self._path) from error
 
 
+def has_store(root: Path) -> bool:
+    """Whether the project has a run store already."""
+    return (root / STORE_FOLDER / FILE).exists()
+
+
 def open_store(root: Path) -> Store:
     """The store of the project at `root`, made on first use.
 

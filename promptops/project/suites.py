@@ -36,6 +36,20 @@ def load_suite(tree: Tree, name: str, prompt: Prompt) -> Suite:
     return _Builder(tree, name, prompt, document).build()
 
 
+def load_suite_paths(tree: Tree, name: str) -> list[str]:
+    """The files of a suite: its own, its cases, its rubric. Raises DataError when the suite is no YAML table."""
+    where = f"{FOLDER}/{name}.yaml"
+    value = parse_yaml(read_text(tree, where), where).value
+    if not isinstance(value, dict):
+        raise DataError("not a suite", where=where)
+    cases, rubric = value.get("cases"), value.get("rubric")
+    return [
+        where,
+        *([f"{FOLDER}/{cases}"] if isinstance(cases, str) else []),
+        *([f"rubrics/{rubric}.yaml"] if isinstance(rubric, str) else []),
+    ]
+
+
 class _Builder:
     def __init__(self, tree: Tree, name: str, prompt: Prompt, document: Document) -> None:
         self.tree, self.name, self.prompt, self.document = tree, name, prompt, document

@@ -1,0 +1,64 @@
+"""Kill flags from an application's own OpenFeature provider: asked once in the request's way, then from the watcher."""
+
+import threading
+from typing import TYPE_CHECKING
+
+from promptops.runtime.flags import KILL_ALL
+
+if TYPE_CHECKING:
+    from openfeature.client import OpenFeatureClient
+
+MAX_PAIRS = 10_000
+
+
+class OpenFeatureKills:
+    """The flags `promptops.kill` and `promptops.kill.<prompt>`, evaluated for a tenant by any OpenFeature provider.
+
+    The first request of a tenant for a prompt asks the provider; from then on the watcher does, and requests read memory.
+    A provider that fails leaves the last answer in force; a pair that never got one may not run.
+    """
+
+    def __init__(self, client: "OpenFeatureClient") -> None:
+        self._client = client
+        self._reasons: dict[tuple[str, str], str] = {}
+        self._used: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def reason(self, name: str, tenant: str) -> str:
+        pair = (name, tenant)
+        self._used.add(pair)
+        found = self._reasons.get(pair)
+        return self._ask(pair) if found is None else found
+
+    def refresh(self) -> None:
+        """Ask again for every pair that was used; beyond 10,000 those unused since the last look are forgotten."""
+        used, self._used = self._used, set()
+        for pair in list(self._reasons):
+            if len(self._reasons) > MAX_PAIRS and pair not in used:
+                with self._lock:
+                    self._reasons.pop(pair, None)
+            else:
+                self._ask(pair)
+
+    def _ask(self, pair: tuple[str, str]) -> str:
+        from openfeature.evaluation_context import EvaluationContext
+        from openfeature.exception import ErrorCode
+
+        name, tenant = pair
+        context = EvaluationContext(targeting_key=tenant, attributes={"tenant": tenant, "prompt": name})
+        reason = ""
+        for key in (KILL_ALL, f"{KILL_ALL}.{name}"):
+            details = self._client.get_boolean_details(key, False, context)
+            if details.error_code is ErrorCode.FLAG_NOT_FOUND:
+                continue
+            if details.error_code is not None:
+                last = self._reasons.get(pair)
+                return (
+                    f"flag {key} was never read from OpenFeature ({details.error_code.value})" if last is None else last
+                )
+            if details.value:
+                reason = f"flag {key} is on"
+                break
+        with self._lock:
+            self._reasons[pair] = reason
+        return reason

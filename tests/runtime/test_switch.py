@@ -1,0 +1,291 @@
+"""The kill switch: effective in every process, and safe while its flags are broken, missing or slow."""
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from promptops.core.errors import DataError
+from promptops.runtime.flags import set_kill
+from promptops.runtime.switch import FlagFile, Switch
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+OPEN = set_kill(None, "", off=True)
+KILLED = set_kill(None, "triage")
+PATIENCE_S = 60.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def flags(tmp_path: Path) -> Path:
+    path = tmp_path / "flags.json"
+    path.write_bytes(OPEN)
+    return path
+
+
+@pytest.fixture
+def alarms() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def switch(flags: Path, alarms: list[str], clock: Clock):
+    """A switch that looks only when a test says so."""
+    made = Switch(FlagFile(flags), environ={}, alarm=alarms.append, clock=clock, poll_s=0.5)
+    made._watched = False
+    yield made
+    made.close()
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_T30_a_kill_is_seen_without_being_told(flags: Path):
+    """The watcher sees a changed file by itself, and its return."""
+    switch = Switch(FlagFile(flags), environ={}, poll_s=0.05)
+    before = switch.reason("triage", "acme")
+    FlagFile(flags).change(lambda raw: set_kill(raw, "triage"))
+    killed = eventually(lambda: bool(switch.reason("triage", "acme")))
+    FlagFile(flags).change(lambda raw: set_kill(raw, "triage", off=True))
+    back = eventually(lambda: not switch.reason("triage", "acme"))
+    switch.close()
+
+    assert ("", True, True) == (before, killed, back)
+
+
+def test_T30_the_watcher_looks_often_enough():
+    """Two looks and a slow read fit into the second that is promised."""
+    with pytest.raises(ValueError, match=r"at most 0\.5"):
+        Switch(None, environ={}, poll_s=0.6)
+
+
+@pytest.mark.parametrize(
+    "broken", [KILLED[:-9], b"", OPEN.replace(b"false", b'"false"'), b"\xff\xfe", None], ids=range(5)
+)
+@pytest.mark.parametrize(("last", "reason"), [(OPEN, ""), (KILLED, "flag promptops.kill.triage is on")])
+def test_T30_broken_flags_keep_the_last_state_and_alarm(
+    switch: Switch, flags: Path, alarms: list[str], last: bytes, reason: str, broken: bytes | None
+):
+    """Half-written, empty, mistyped or removed: neither on nor off changes, and somebody hears of it."""
+    flags.write_bytes(last)
+    switch.look()
+    flags.unlink() if broken is None else flags.write_bytes(broken)
+    switch.look()
+
+    assert (reason, 1, True) == (switch.reason("triage", "acme"), len(alarms), "the last state stays" in alarms[0])
+
+
+def test_T30_flags_that_were_never_read_let_nothing_run(tmp_path: Path, alarms: list[str]):
+    """Missing at start is fail closed; the first good read opens."""
+    path = tmp_path / "flags.json"
+    switch = Switch(FlagFile(path), environ={}, alarm=alarms.append)
+    closed = switch.reason("triage", "acme")
+    path.write_bytes(OPEN)
+    switch.look()
+    opened = switch.reason("triage", "acme")
+    switch.close()
+
+    assert (f"flags in {path} were never read (No such file or directory)", "") == (closed, opened)
+    assert 1 == len(alarms)
+
+
+def test_T30_repaired_flags_are_followed_again(switch: Switch, flags: Path, alarms: list[str]):
+    """After a broken write comes a whole one: it counts at the next look."""
+    flags.write_bytes(KILLED[:-9])
+    switch.look()
+    problem = switch.problem
+    flags.write_bytes(KILLED)
+    switch.look()
+
+    assert ("flag promptops.kill.triage is on", "") == (switch.reason("triage", "acme"), switch.problem)
+    assert "not JSON" in problem
+
+
+def test_an_alarm_is_repeated_each_minute_not_each_look(switch: Switch, flags: Path, alarms: list[str], clock: Clock):
+    """Four looks a second must not fill a log."""
+    flags.unlink()
+    counts = []
+    for step_s in (0, 1, 30, 30, 1, 60):
+        clock.now += step_s
+        switch.look()
+        counts.append(len(alarms))
+
+    assert [1, 1, 1, 2, 2, 3] == counts
+
+
+def test_T30_a_store_that_hangs_leaves_the_last_state_and_alarms(alarms: list[str], clock: Clock):
+    """A look that never ends blocks the watcher, not a request."""
+    hang, hanging = threading.Event(), threading.Event()
+
+    class Store:
+        looks = 0
+
+        def __str__(self) -> str:
+            return "slow storage"
+
+        def read(self) -> bytes:
+            self.looks += 1
+            if self.looks > 1:
+                hanging.set()
+                hang.wait(PATIENCE_S)
+            return KILLED
+
+    switch = Switch(Store(), environ={}, alarm=alarms.append, clock=clock, poll_s=0.01)
+    first = switch.reason("triage", "acme")
+    assert hanging.wait(PATIENCE_S)
+    clock.now += 6
+    later = switch.reason("triage", "acme"), switch.reason("invoice", "acme")
+    hang.set()
+    switch.close()
+
+    killed = "flag promptops.kill.triage is on"
+    assert (killed, (killed, "")) == (first, later)
+    assert ["flags in slow storage have not been looked at for 5 s; the last state stays"] == alarms
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", [False, False, False]),
+        ("false", [False, False, False]),
+        ("0", [False, False, False]),
+        ("all", [True, True, True]),
+        ("TRUE", [True, True, True]),
+        ("triage", [True, True, False]),
+        (" triage@acme , invoice ", [True, False, True]),
+    ],
+)
+def test_T30_the_environment_switches_off_by_name(text: str, expected: list[bool]):
+    """The text `false` is not a truth; names and name@tenant are."""
+    switch = Switch(None, environ={"PROMPTOPS_KILL": text})
+
+    assert expected == [
+        bool(switch.reason(*pair)) for pair in (("triage", "acme"), ("triage", "globex"), ("invoice", "x"))
+    ]
+
+
+@pytest.mark.parametrize("text", ["triage,", "Triage", "triage@", "nope!", "triage;invoice"])
+def test_T30_a_typing_error_in_the_environment_stops_the_start(text: str):
+    """A service that cannot tell what is off does not come up as if all were on."""
+    with pytest.raises(DataError, match=r"PROMPTOPS_KILL: .*is not a prompt"):
+        Switch(None, environ={"PROMPTOPS_KILL": text})
+
+
+def _follow(path: str, ready: object, killed: object) -> None:
+    switch = Switch(FlagFile(Path(path)), environ={}, poll_s=0.05)
+    if not switch.reason("triage", "acme"):
+        ready.release()  # type: ignore[attr-defined]
+    if eventually(lambda: bool(switch.reason("triage", "acme"))):
+        killed.release()  # type: ignore[attr-defined]
+
+
+def test_T30_every_process_follows(flags: Path):
+    """Processes share nothing but the file."""
+    context = multiprocessing.get_context("spawn")
+    ready, killed = context.Semaphore(0), context.Semaphore(0)
+    processes = [context.Process(target=_follow, args=(str(flags), ready, killed)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    running = [ready.acquire(timeout=PATIENCE_S) for _ in processes]
+    FlagFile(flags).change(lambda raw: set_kill(raw, "triage"))
+    stopped = [killed.acquire(timeout=PATIENCE_S) for _ in processes]
+    for process in processes:
+        process.join(PATIENCE_S)
+
+    assert ([True] * 3, [True] * 3) == (running, stopped)
+
+
+def test_T35_a_forked_child_watches_for_itself(flags: Path):
+    """Threads do not survive a fork; the child's first request starts its own watcher."""
+    switch = Switch(FlagFile(flags), environ={}, poll_s=0.05)
+    switch.reason("triage", "acme")  # the parent's watcher runs
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            before = switch.reason("triage", "acme")
+            os.write(tell, b"x")
+            code = 0 if not before and eventually(lambda: bool(switch.reason("triage", "acme"))) else 2
+        finally:
+            os._exit(code)
+    os.read(told, 1)
+    FlagFile(flags).change(lambda raw: set_kill(raw, "triage"))
+    _, status = os.waitpid(child, 0)
+    switch.close()
+    os.close(told)
+    os.close(tell)
+
+    assert 0 == os.waitstatus_to_exitcode(status)
+
+
+def test_a_change_is_whole_or_not_there(flags: Path):
+    """An edit that fails leaves the file and its mode, and no other file."""
+    flags.chmod(0o640)
+    FlagFile(flags).change(lambda raw: set_kill(raw, "triage"))
+    with pytest.raises(ZeroDivisionError):
+        FlagFile(flags).change(lambda _: b"%d" % (1 // 0))
+
+    assert 0o640 == flags.stat().st_mode & 0o777
+    assert "promptops.kill.triage" in json.loads(flags.read_bytes())["flags"]
+    assert {"flags.json", ".flags.json.lock"} >= {path.name for path in flags.parent.iterdir()}
+
+
+def test_T30_openfeature_decides_per_tenant_and_its_failure_changes_nothing():
+    """Asked once in the way of a request, then from the watcher; an error keeps the last answer, or stays closed."""
+    from openfeature import api
+    from openfeature.exception import GeneralError
+    from openfeature.flag_evaluation import FlagResolutionDetails
+    from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
+
+    from promptops.runtime.openfeature import OpenFeatureKills
+
+    state = {"off": {"acme"}, "down": False}
+
+    def by_tenant(flag: object, context: object) -> FlagResolutionDetails[bool]:
+        if state["down"]:
+            raise GeneralError("provider is down")
+        return FlagResolutionDetails(context.attributes["tenant"] in state["off"])  # type: ignore[attr-defined]
+
+    provider = InMemoryProvider(
+        {"promptops.kill.triage": InMemoryFlag("off", {"on": True, "off": False}, context_evaluator=by_tenant)}
+    )
+    api.set_provider(provider, "switch-test")
+    kills = OpenFeatureKills(api.get_client("switch-test"))
+    switch = Switch(None, environ={}, judges=(kills,))
+    switch._watched = False
+    tenants = ("acme", "globex")
+    first = [bool(switch.reason("triage", tenant)) for tenant in tenants]
+    state["off"] = {"globex"}
+    unasked = [bool(switch.reason("triage", tenant)) for tenant in tenants]
+    switch.look()
+    moved = [bool(switch.reason("triage", tenant)) for tenant in tenants]
+    state["down"] = True
+    switch.look()
+    down = [bool(switch.reason("triage", tenant)) for tenant in (*tenants, "new")]
+    api.clear_providers()
+
+    assert ([True, False], [True, False], [False, True], [False, True, True]) == (first, unasked, moved, down)
