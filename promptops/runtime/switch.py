@@ -115,7 +115,7 @@ class EnvironmentKills:
 class Switch:
     """May this request ask a model at all?
 
-    `reason` reads memory only; a daemon thread looks at the flags every `poll_s` seconds, in every process that uses the
+    `blocked` reads memory only; a daemon thread looks at the flags every `poll_s` seconds, in every process that uses the
     switch (after a fork the child starts its own). Flags that cannot be read, or are not as they should be, leave the last
     state in force and raise an alarm; until they were read once, nothing runs.
     """
@@ -139,8 +139,8 @@ class Switch:
         _SWITCHES.add(self)
         _follow_forks()
 
-    def reason(self, name: str, tenant: str) -> str:
-        """Why nothing may be asked for this prompt and tenant now; empty when it may."""
+    def blocked(self, *, prompt: str, tenant: str, feature: str) -> str:
+        """Why no model may be asked for this prompt and tenant now; empty when one may. Never raises, never waits."""
         if self._watched:
             if self._thread is None:
                 self._start()
@@ -151,11 +151,11 @@ class Switch:
         kills = self._kills
         if kills is None:
             return f"flags in {self._store} were never read ({self._problem})"
-        found = kills.reason(name, tenant)
+        found = kills.reason(prompt, tenant)
         if found:
             return found
         for judge in self._judges:
-            found = judge.reason(name, tenant)
+            found = judge.reason(prompt, tenant)
             if found:
                 return found
         return ""

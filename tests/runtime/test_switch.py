@@ -54,6 +54,10 @@ def switch(flags: Path, alarms: list[str], clock: Clock):
     made.close()
 
 
+def blocked(switch: Switch, prompt: str = "triage", tenant: str = "acme") -> str:
+    return switch.blocked(prompt=prompt, tenant=tenant, feature="")
+
+
 def eventually(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
@@ -66,11 +70,11 @@ def eventually(condition: Callable[[], bool]) -> bool:
 def test_T30_a_kill_is_seen_without_being_told(flags: Path):
     """The watcher sees a changed file by itself, and its return."""
     switch = Switch(FlagFile(flags), environ={}, poll_s=0.05)
-    before = switch.reason("triage", "acme")
+    before = blocked(switch)
     FlagFile(flags).change(lambda raw: set_kill(raw, "triage"))
-    killed = eventually(lambda: bool(switch.reason("triage", "acme")))
+    killed = eventually(lambda: bool(blocked(switch)))
     FlagFile(flags).change(lambda raw: set_kill(raw, "triage", off=True))
-    back = eventually(lambda: not switch.reason("triage", "acme"))
+    back = eventually(lambda: not blocked(switch))
     switch.close()
 
     assert ("", True, True) == (before, killed, back)
@@ -95,17 +99,17 @@ def test_T30_broken_flags_keep_the_last_state_and_alarm(
     flags.unlink() if broken is None else flags.write_bytes(broken)
     switch.look()
 
-    assert (reason, 1, True) == (switch.reason("triage", "acme"), len(alarms), "the last state stays" in alarms[0])
+    assert (reason, 1, True) == (blocked(switch), len(alarms), "the last state stays" in alarms[0])
 
 
 def test_T30_flags_that_were_never_read_let_nothing_run(tmp_path: Path, alarms: list[str]):
     """Missing at start is fail closed; the first good read opens."""
     path = tmp_path / "flags.json"
     switch = Switch(FlagFile(path), environ={}, alarm=alarms.append)
-    closed = switch.reason("triage", "acme")
+    closed = blocked(switch)
     path.write_bytes(OPEN)
     switch.look()
-    opened = switch.reason("triage", "acme")
+    opened = blocked(switch)
     switch.close()
 
     assert (f"flags in {path} were never read (No such file or directory)", "") == (closed, opened)
@@ -120,7 +124,7 @@ def test_T30_repaired_flags_are_followed_again(switch: Switch, flags: Path, alar
     flags.write_bytes(KILLED)
     switch.look()
 
-    assert ("flag promptops.kill.triage is on", "") == (switch.reason("triage", "acme"), switch.problem)
+    assert ("flag promptops.kill.triage is on", "") == (blocked(switch), switch.problem)
     assert "not JSON" in problem
 
 
@@ -154,10 +158,10 @@ def test_T30_a_store_that_hangs_leaves_the_last_state_and_alarms(alarms: list[st
             return KILLED
 
     switch = Switch(Store(), environ={}, alarm=alarms.append, clock=clock, poll_s=0.01)
-    first = switch.reason("triage", "acme")
+    first = blocked(switch)
     assert hanging.wait(PATIENCE_S)
     clock.now += 6
-    later = switch.reason("triage", "acme"), switch.reason("invoice", "acme")
+    later = blocked(switch), blocked(switch, "invoice")
     hang.set()
     switch.close()
 
@@ -183,7 +187,7 @@ def test_T30_the_environment_switches_off_by_name(text: str, expected: list[bool
     switch = Switch(None, environ={"PROMPTOPS_KILL": text})
 
     assert expected == [
-        bool(switch.reason(*pair)) for pair in (("triage", "acme"), ("triage", "globex"), ("invoice", "x"))
+        bool(blocked(switch, *pair)) for pair in (("triage", "acme"), ("triage", "globex"), ("invoice", "x"))
     ]
 
 
@@ -196,9 +200,9 @@ def test_T30_a_typing_error_in_the_environment_stops_the_start(text: str):
 
 def _follow(path: str, ready: object, killed: object) -> None:
     switch = Switch(FlagFile(Path(path)), environ={}, poll_s=0.05)
-    if not switch.reason("triage", "acme"):
+    if not blocked(switch):
         ready.release()  # type: ignore[attr-defined]
-    if eventually(lambda: bool(switch.reason("triage", "acme"))):
+    if eventually(lambda: bool(blocked(switch))):
         killed.release()  # type: ignore[attr-defined]
 
 
@@ -221,15 +225,15 @@ def test_T30_every_process_follows(flags: Path):
 def test_T35_a_forked_child_watches_for_itself(flags: Path):
     """Threads do not survive a fork; the child's first request starts its own watcher."""
     switch = Switch(FlagFile(flags), environ={}, poll_s=0.05)
-    switch.reason("triage", "acme")  # the parent's watcher runs
+    blocked(switch)  # the parent's watcher runs
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            before = switch.reason("triage", "acme")
+            before = blocked(switch)
             os.write(tell, b"x")
-            code = 0 if not before and eventually(lambda: bool(switch.reason("triage", "acme"))) else 2
+            code = 0 if not before and eventually(lambda: bool(blocked(switch))) else 2
         finally:
             os._exit(code)
     os.read(told, 1)
@@ -278,14 +282,14 @@ def test_T30_openfeature_decides_per_tenant_and_its_failure_changes_nothing():
     switch = Switch(None, environ={}, judges=(kills,))
     switch._watched = False
     tenants = ("acme", "globex")
-    first = [bool(switch.reason("triage", tenant)) for tenant in tenants]
+    first = [bool(blocked(switch, "triage", tenant)) for tenant in tenants]
     state["off"] = {"globex"}
-    unasked = [bool(switch.reason("triage", tenant)) for tenant in tenants]
+    unasked = [bool(blocked(switch, "triage", tenant)) for tenant in tenants]
     switch.look()
-    moved = [bool(switch.reason("triage", tenant)) for tenant in tenants]
+    moved = [bool(blocked(switch, "triage", tenant)) for tenant in tenants]
     state["down"] = True
     switch.look()
-    down = [bool(switch.reason("triage", tenant)) for tenant in (*tenants, "new")]
+    down = [bool(blocked(switch, "triage", tenant)) for tenant in (*tenants, "new")]
     api.clear_providers()
 
     assert ([True, False], [True, False], [False, True], [False, True, True]) == (first, unasked, moved, down)
