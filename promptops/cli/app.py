@@ -12,6 +12,7 @@ from promptops.cli import (
     history,
     kill,
     reports,
+    review,
     route,
     runs,
 )
@@ -56,3 +57,4 @@ app.add_typer(ci.app, name="ci", help="The jobs of a pull request: run, gate, co
 app.add_typer(baseline.app, name="baseline", help="Recorded draws of what is released: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")
 app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, export, import, gc.")
+app.add_typer(review.app, name="review", help="People label answers: label, assign, report, export, import, due.")

@@ -76,6 +76,15 @@ class GatePolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewPolicy:
+    """How often people look at answers: within any `every_days` days, `sample` of them; `required` fails `review due` when it is late."""
+
+    every_days: int
+    sample: int = 40
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """The checks of one prompt's cases. `settings` is what the subject digest covers, as parsed."""
 
@@ -88,6 +97,7 @@ class Suite:
     slices: tuple[str, ...] = ()
     rubric: str = ""
     gate: GatePolicy = field(default_factory=GatePolicy)
+    review: ReviewPolicy | None = None
     settings: Mapping[str, Json] = field(default_factory=dict)
 
     def checks_for(self, category: str) -> tuple[Check, ...]:

@@ -27,8 +27,8 @@ class Interval:
     high: float
 
 
-def wilson_interval(passed: float, total: int, *, confidence: float = 0.95) -> Interval:
-    """Interval for a pass rate, both ends in [0, 1]; usable from total = 1; `passed` may be a sum of scores in [0, 1].
+def wilson_interval(passed: float, total: float, *, confidence: float = 0.95) -> Interval:
+    """Interval for a pass rate, both ends in [0, 1]; usable from total = 1; `passed` may be a sum of scores in [0, 1], `total` an effective number.
 
     Raises ValueError if not 0 <= passed <= total or total == 0.
     Source: Wilson 1927, J. Am. Stat. Assoc. 22:209-212; no continuity correction.

@@ -12,7 +12,7 @@ from promptops.core.jsontext import Json
 from promptops.core.money import parse_usd
 from promptops.core.prompt import Prompt
 from promptops.core.schema import JsonSchema, pattern_schema
-from promptops.core.suite import CATEGORY, GatePolicy, Suite
+from promptops.core.suite import CATEGORY, GatePolicy, ReviewPolicy, Suite
 from promptops.project.formats import format_problems
 from promptops.project.prompts import FOLDER as PROMPTS
 from promptops.project.prompts import load_schema, place_of
@@ -23,7 +23,7 @@ FOLDER = "golden"
 _PLAIN = ("alpha", "tolerance", "draws", "estimand", "block_on_broken", "min_cases", "max_p50_ratio", "max_p99_ratio", "max_cost_ratio",
           "unanswered")  # fmt: skip
 """Keys of `gate` that go into the policy as they are."""
-_OUTSIDE_SUBJECT = ("prompt", "cases")
+_OUTSIDE_SUBJECT = ("prompt", "cases", "review")
 
 
 def load_suite(tree: Tree, name: str, prompt: Prompt) -> Suite:
@@ -81,7 +81,7 @@ class _Builder:
         return Suite(
             name=self.name, prompt=value["prompt"], cases_path=f"{FOLDER}/{value['cases']}", checks=common,
             by_category=by_category, categories=tuple(categories), slices=slices, rubric=value.get("rubric", ""),
-            gate=gate, settings=self._settings(by_category, common),
+            gate=gate, review=ReviewPolicy(**value["review"]) if "review" in value else None, settings=self._settings(by_category, common),
         )  # fmt: skip
 
     def _problem(self, path: tuple[str | int, ...], what: str, hint: str = "", why: str = "") -> None:

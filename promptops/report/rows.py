@@ -23,7 +23,7 @@ def csv_rows(evaluations: Sequence[Evaluation]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for evaluation in evaluations:
-        writer.writerows([_cell(value) for value in _row(evaluation, case)] for case in evaluation.cases)
+        writer.writerows([spreadsheet_cell(value) for value in _row(evaluation, case)] for case in evaluation.cases)
     return out.getvalue()
 
 
@@ -48,7 +48,8 @@ def _row(evaluation: Evaluation, case: CaseRecord) -> Iterator[str | float | int
     yield side.cost_nanousd / 1e9
 
 
-def _cell(value: str | float) -> str | float:
+def spreadsheet_cell(value: str | float) -> str | float:
+    """A value as no spreadsheet runs it."""
     if not isinstance(value, str):
         return value
     text = escape(value)
