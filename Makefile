@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt lint types imports workflows cov bench clean
+.PHONY: help demo test check fmt lint types imports workflows cov bench site clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -55,5 +55,8 @@ cov: $(VENV)/.dev ## Measure test coverage
 bench: $(VENV)/.dev ## Measure speed and memory against reference loops
 	$(BIN)/python -m benchmarks
 
+site: $(VENV)/.dev ## Build the documentation as a site in .site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f docs/site/mkdocs.yml
+
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -2,7 +2,10 @@
 
 import html
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -121,3 +124,17 @@ def test_links_between_documents_lead_somewhere(path: Path):
     ]
 
     assert [] == broken
+
+
+def test_the_site_is_built_without_a_broken_anchor(tmp_path: Path):
+    """`make site` refuses what it cannot link, and a page is there for every document."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "-f", "docs/site/mkdocs.yml", "-d", str(tmp_path)],
+        cwd=REPOSITORY, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    pages = {path.name for path in tmp_path.glob("*.html")}
+    assert (0, set()) == (
+        finished.returncode,
+        {f"{path.stem}.html" for path in (REPOSITORY / "docs").glob("*.md")} - pages,
+    ), finished.stderr
