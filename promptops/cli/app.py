@@ -4,6 +4,7 @@ import typer
 
 from promptops.cli import (
     baseline,
+    channels,
     ci,
     compare,
     evaluate,
@@ -54,6 +55,12 @@ app.command("report")(reports.report)
 app.command("view")(runs.view)
 app.command("kill")(kill.kill)
 app.add_typer(ci.app, name="ci", help="The jobs of a pull request: run, gate, comment.")
+app.command("promote")(channels.promote)
+app.command("rollback")(channels.rollback)
+app.command("hold")(channels.hold)
+app.command("resume")(channels.resume)
+app.command("status")(channels.status)
+app.command("sync")(channels.sync)
 app.add_typer(baseline.app, name="baseline", help="Recorded draws of what is released: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")
 app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, export, import, gc.")

@@ -54,12 +54,27 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseConfig:
+    """Rules of releases. They count as they are on the protected branch, never as a change under test has them.
+
+    `accepted` are object ids of tags that count without a valid signature, with all events before them in their channel.
+    """
+
+    signers: str = ".promptops-signers"
+    unsigned: bool = False
+    approvals: int = 0
+    remote: str = "origin"
+    accepted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     default_model: str = LOCAL
     max_case_bytes: int = 1_000_000
     concurrency: int = 8
     outage_patience_s: float = 60.0
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    release: ReleaseConfig = field(default_factory=ReleaseConfig)
 
 
 def find_root(start: Path) -> Path:
@@ -88,7 +103,7 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
     problems += [problem for problem in found if problem.where not in secret_lines]
     if problems:
         raise DataError(problems=problems)
-    settings = {key: value for key, value in values.items() if key != "models"} | _from_environment(
+    settings = {key: value for key, value in values.items() if key not in ("models", "release")} | _from_environment(
         os.environ if environment is None else environment
     )
     models: dict[str, ModelConfig] = {}
@@ -109,7 +124,10 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
         )
     if problems:
         raise DataError(problems=problems)
-    return Config(models=models, **settings)
+    release = values.get("release", {})
+    return Config(
+        models=models, release=ReleaseConfig(**{**release, "accepted": tuple(release.get("accepted", ()))}), **settings
+    )
 
 
 def _read_tables(tree: Tree) -> tuple[dict[str, Any], str, str]:

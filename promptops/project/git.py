@@ -30,6 +30,10 @@ _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",  # a missing object is not fetched: the repository names the command that would do it
 }  # fmt: skip
 _PROTOCOLS = "file:https:http:ssh:git"
+_EXCHANGE = {
+    "push": ("--porcelain", "--no-verify", "--receive-pack=git-receive-pack"),
+    "fetch": ("--no-tags", "--no-auto-maintenance", "--no-write-fetch-head", "--recurse-submodules=no", "--upload-pack=git-upload-pack"),
+}  # fmt: skip
 _REMOTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*")
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\\))[A-Za-z0-9_./@^~+-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -108,21 +112,73 @@ class Git:
         except _CommandFailedError:
             return ""
 
-    def exchange(self, command: Literal["push", "fetch"], remote: str, refspecs: Sequence[str]) -> None:
+    def exchange(
+        self,
+        command: Literal["push", "fetch"],
+        remote: str,
+        refspecs: Sequence[str],
+        *,
+        depth: int = 0,
+        atomic: bool = False,
+    ) -> None:
         """Push or fetch refs by name, over the protocols that run no command the repository names.
 
-        Raises DataError for what is no remote's name, EvaluationError when git or the remote refuses.
+        `depth` 1 fetches commits without their history. Raises DataError for what is no remote's name, EvaluationError when git or
+        the remote refuses.
         """
+        self._check_remote(remote)
+        options: tuple[str, ...] = _EXCHANGE[command]
+        if depth:
+            options = (*options, f"--depth={depth}")
+        if atomic:
+            options = (*options, "--atomic")
+        arguments: tuple[str, ...] = ("--end-of-options", remote, *refspecs)
+        given: bytes | None = None
+        if command == "fetch":  # by stdin: ten thousand refs do not fit on a command line
+            arguments, given = (
+                ("--stdin", "--end-of-options", remote),
+                "".join(f"{item}\n" for item in refspecs).encode(),
+            )
+        network = _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS}
+        self._execute((command, "--quiet", *options, *arguments), network, given)
+
+    def remote_refs(self, remote: str, patterns: Sequence[str]) -> dict[str, str]:
+        """Full ref -> object id of what a remote has now that matches the patterns.
+
+        Raises DataError for what is no remote's name, EvaluationError when it cannot be reached.
+        """
+        self._check_remote(remote)
+        options = ("--refs", "--quiet", "--upload-pack=git-upload-pack", "--end-of-options")
+        listing = self._execute(
+            ("ls-remote", *options, remote, *patterns), _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS}
+        )
+        pairs = (line.partition("\t") for line in os.fsdecode(listing).splitlines())
+        return {ref: oid for oid, _, ref in pairs}
+
+    def remotes(self) -> list[str]:
+        return os.fsdecode(self.run("remote")).split()
+
+    def symbolic_ref(self, ref: str) -> str:
+        """The ref that a symbolic ref stands for; '' when there is none."""
+        try:
+            return os.fsdecode(self.run("symbolic-ref", "--quiet", ref)).strip()
+        except _CommandFailedError:
+            return ""
+
+    def shallow(self) -> bool:
+        """Whether history is cut off, as in the clones of many CI systems."""
+        return self.run("rev-parse", "--is-shallow-repository").strip() == b"true"
+
+    @cached_property
+    def common_folder(self) -> Path:
+        """The folder of the repository itself, the same for all its work trees."""
+        found = os.fsdecode(self.run("rev-parse", "--path-format=absolute", "--git-common-dir")).removesuffix("\n")
+        return Path(found)
+
+    @staticmethod
+    def _check_remote(remote: str) -> None:
         if not _REMOTE.fullmatch(remote):
             raise DataError(f"{remote[:80]!r} is not the name of a remote", hint="see `git remote`")
-        options = {
-            "push": ("--porcelain", "--receive-pack=git-receive-pack"),
-            "fetch": ("--no-tags", "--no-auto-maintenance", "--no-write-fetch-head", "--upload-pack=git-upload-pack"),
-        }[command]
-        self._execute(
-            (command, "--quiet", *options, "--end-of-options", remote, *refspecs),
-            _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS},
-        )
 
     def _execute(self, arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes | None = None) -> bytes:
         try:

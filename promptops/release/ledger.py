@@ -66,7 +66,7 @@ def make_ledger(tags: list[Tag]) -> Ledger:
         if isinstance(name, VersionName):
             versions.setdefault(name.prompt, {})[name.version] = _version(name, tag)
         elif isinstance(name, EventName):
-            events.setdefault((name.prompt, name.channel), []).append(_event(name, tag))
+            events.setdefault((name.prompt, name.channel), []).append(event_tag(name, tag))
         elif is_ours(tag.ref):
             strange.append(tag.ref)
     return Ledger(versions=versions, events={key: tuple(sorted(found, key=lambda item: item.name.seq)) for key, found in events.items()},
@@ -87,7 +87,8 @@ def _version(name: VersionName, tag: Tag) -> VersionTag:
     return VersionTag(name=name, tag=tag, record=record)
 
 
-def _event(name: EventName, tag: Tag) -> EventTag:
+def event_tag(name: EventName, tag: Tag) -> EventTag:
+    """An event from its tag; what cannot be read is a fault of its link."""
     event, fault = None, tag.fault
     if not fault:
         try:
