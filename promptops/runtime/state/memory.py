@@ -51,7 +51,7 @@ class MemoryState:
         self._granted = 0
 
     def get(self, partition: str, key: str) -> Entry | None:
-        name = f"{partition}:{key}"
+        name = _name(partition, key)
         with self._lock:
             found = self._entries.get(name)
             if found is None:
@@ -65,7 +65,7 @@ class MemoryState:
             return Entry(value=value, age_s=now - at)
 
     def put(self, partition: str, key: str, value: bytes, *, keep_s: float, tags: Sequence[str] = ()) -> None:
-        name = f"{partition}:{key}"
+        name = _name(partition, key)
         size = len(value) + _ENTRY_OVERHEAD_BYTES
         with self._lock:
             self._forget(name)
@@ -79,7 +79,7 @@ class MemoryState:
 
     def drop(self, partition: str, key: str) -> None:
         with self._lock:
-            self._forget(f"{partition}:{key}")
+            self._forget(_name(partition, key))
 
     def invalidate(self, tag: str) -> int:
         with self._lock:
@@ -173,3 +173,8 @@ class MemoryState:
     def _expire(self, now: float) -> None:
         while self._leases and self._leases[0][0] <= now:
             self._open.discard(heapq.heappop(self._leases)[1])
+
+
+def _name(partition: str, key: str) -> str:
+    """One name for each pair: with the length in front, ("a", "b:c") and ("a:b", "c") differ."""
+    return f"{len(partition)}:{partition}{key}"

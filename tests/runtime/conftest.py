@@ -1,0 +1,23 @@
+"""Fixtures of the runtime tests."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.redis_server import RedisServer
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server a test process; tests keep apart by `namespace`."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"test-{next(_NUMBERS)}"
