@@ -12,6 +12,8 @@ from promptops.core.errors import DataError, ExitCode
 if TYPE_CHECKING:
     from promptops.evaluation.ci import CiResult
     from promptops.project.github import GitHubJob
+    from promptops.project.project import Project
+    from promptops.release.changes import PromptDiff
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -63,7 +65,7 @@ def run(
         import json
 
         write_whole(Path(result), json.dumps(found.as_dict(), indent=2) + "\n")
-    markdown = ci_markdown(found, most=MOST_COMMENT - 200, report_url=report_url)
+    markdown = ci_markdown(found, most=MOST_COMMENT - 200, report_url=report_url, diffs=_diffs(project, found))
     if comment:
         write_whole(Path(comment), markdown)
     if job:
@@ -161,6 +163,18 @@ def _base(git: Any, job: "GitHubJob | None") -> str:
         why="there is neither a main branch here nor a CI system that says so",
         hint="name it with --base REF",
     )
+
+
+def _diffs(project: "Project", found: "CiResult") -> "list[PromptDiff]":
+    from promptops.release.changes import compare_contents
+    from promptops.release.sides import find_sides
+
+    changed = [
+        item.change.name
+        for item in found.items
+        if item.change.kind == "changed" and item.change.parts != ("unreadable before",)
+    ]
+    return [compare_contents(project, *find_sides(project, name, f"{found.base}.."), None) for name in changed]
 
 
 def _opener(*, max_cost: str, quiet: bool) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from promptops.core.checks.base import brief
 from promptops.core.jsontext import Json, canonical_json
 from promptops.core.money import format_usd
 from promptops.release.changes import Counted, PromptDiff, Quality, QualityRow
@@ -38,6 +39,27 @@ def render_diff(found: PromptDiff) -> RenderableType:
             parts += [Text(""), Text(title, style="bold"), *_counted(counted)]
     parts += [Text(""), *_price(found), *_quality(found)]
     return Group(*parts, Text(""), next_line(_next(found)))
+
+
+def diff_text(found: PromptDiff) -> str:
+    """Texts, schemas and settings as plain lines, for a code block; '' when none of them changed."""
+    lines: list[str] = []
+    for message in found.changed_messages:
+        lines += [
+            f"{message.role}:",
+            *(line.plain for line in marked_lines(word_diff(message.before or "", message.after or ""))),
+            "",
+        ]
+    lines += [
+        f"{'BREAKING' if change.breaking else 'compatible'}  {change.side}{change.where}: {change.what}"
+        for change in found.schemas
+    ]
+    lines += [
+        f"{item.name}: {brief(_value(item.before), 160)} -> {brief(_value(item.after), 160)}" for item in found.settings
+    ]
+    for title, counted in (("few-shot examples", found.examples), ("knowledge", found.knowledge)):
+        lines += [f"{title}, {line.plain}" for line in _counted(counted)]
+    return "\n".join(lines).rstrip()
 
 
 def summary_line(found: PromptDiff) -> str:

@@ -1,6 +1,6 @@
 """A judged pull request on the terminal and as the comment people read: the verdict first, details folded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -11,6 +11,8 @@ from promptops.core.money import format_usd
 from promptops.evaluation.casebook import CaseRecord, Evaluation
 from promptops.evaluation.ci import Checked, CiResult, GateAnswer
 from promptops.gate import Verdict
+from promptops.release.changes import PromptDiff
+from promptops.report.changes import diff_text, summary_line
 from promptops.report.comparison import method_lines, render_comparison, sentence, verdict_line
 from promptops.report.markdown import cell, comparison_markdown, evaluation_markdown, fenced
 from promptops.report.run import run_line
@@ -87,13 +89,13 @@ def _next(result: CiResult) -> Iterator[str]:
 # The comment
 
 
-def ci_markdown(result: CiResult, *, most: int, report_url: str = "") -> str:
+def ci_markdown(result: CiResult, *, most: int, report_url: str = "", diffs: Sequence[PromptDiff] = ()) -> str:
     """The body of a comment, at most `most` characters: what does not fit is left out from the end, and it says so."""
     where = f" See the [report]({report_url})." if report_url.startswith(("https://", "http://")) else ""
     head = [f"### promptops: {_badge(result.verdict)}", "", cell(_whole(result)) + where, ""]
     note = "\n_The rest is left out for lack of room; the report of the job has all of it._\n"
     text = "\n".join(head)
-    for part in _parts(result):
+    for part in _parts(result, diffs):
         if len(text) + len(part) > most - len(note):
             return text + note
         text += part
@@ -106,12 +108,15 @@ def _badge(state: str) -> str:
             "bad input": "❌ files are wrong"}[state]  # fmt: skip
 
 
-def _parts(result: CiResult) -> Iterator[str]:
+def _parts(result: CiResult, diffs: Sequence[PromptDiff]) -> Iterator[str]:
     if result.lint.problems:
         yield "\n".join(f"- {cell(str(problem))}" for problem in result.lint.problems[:50]) + "\n"
         return
     for item in result.items:
         yield _section(item)
+    for diff in diffs:
+        if text := diff_text(diff):
+            yield _details(f"What changed in {cell(diff.name)}: {cell(summary_line(diff))}", fenced(_short(text)))
     for item in result.items:
         if item.evaluation:
             yield from _folded(item.evaluation)
