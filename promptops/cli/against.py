@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def eval_against(
-    names: list[str], ref: str, *, model: str, candidate: str, selection: "Selection", accepted: list[str], dry_run: bool, reports: "Reports", as_json: bool,
+    names: list[str], ref: str, *, model: str, candidate: str, selection: "Selection", judge: str, accepted: list[str], dry_run: bool, reports: "Reports", as_json: bool,
     settings: dict[str, Any],
 ) -> int:  # fmt: skip
     """Judge each prompt against what it was at `ref`; the exit code is the worst."""
@@ -33,7 +33,9 @@ def eval_against(
     for name in names:
         with open_session(name, quiet=as_json or bool(reports.shown), **settings) as session:  # fmt: skip
             try:
-                result = evaluate_against(session, name, ref, model=model, candidate=candidate, selection=selection)
+                result = evaluate_against(
+                    session, name, ref, model=model, candidate=candidate, selection=selection, judge=judge
+                )
             except NewPromptError as error:
                 if len(names) == 1:
                     raise

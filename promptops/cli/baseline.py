@@ -20,6 +20,12 @@ def record(
     ] = "",
     draws: Annotated[int, typer.Option(min=2, max=100, help="Draws of each case.")] = 5,
     model: Annotated[str, typer.Option(help="Alias of the configuration, `local`, or `local:NAME`.")] = "",
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="Who judges by the rubric, in place of the suite's judge; `none` for nobody."
+        ),
+    ] = "",
     max_cost: Annotated[str, typer.Option(metavar="USD", help="Stop before this could have cost more.")] = "",
     as_json: Json = False,
 ) -> int:
@@ -32,7 +38,7 @@ def record(
     from promptops.report.runs import run_row
 
     with open_session(name, quiet=as_json, cap=spend_cap(max_cost)) as session:
-        run = record_baseline(session, name, model=model, at=at, draws=draws)
+        run = record_baseline(session, name, model=model, at=at, draws=draws, judge=judge)
     if as_json:
         emit_json(run_row(run))
     else:

@@ -23,6 +23,12 @@ MaxCost = Annotated[str, typer.Option(metavar="USD", help="Stop before the comma
 MaxCalls = Annotated[int | None, typer.Option(metavar="N", min=0, help="Stop after this many calls of the command.")]
 Record = Annotated[Path | None, typer.Option(metavar="DIR", help="Keep every answer in this folder.")]
 Replay = Annotated[Path | None, typer.Option(metavar="DIR", help="Take every answer from this folder; ask nobody.")]
+JudgeOption = Annotated[
+    str,
+    typer.Option(
+        "--judge", metavar="MODEL", help="Who judges by the rubric, in place of the suite's judge; `none` for nobody."
+    ),
+]
 LogFormat = Annotated[str, typer.Option(metavar="text|json", help="Progress on stderr for people, or as JSON lines.")]
 
 
@@ -61,6 +67,7 @@ def eval_prompts(
     resume: Annotated[
         str, typer.Option(metavar="[RUN]", help="Go on with this run; without a value, with the latest.")
     ] = "",
+    judge: JudgeOption = "",
     max_cost: MaxCost = "",
     max_calls: MaxCalls = None,
     record: Record = None,
@@ -85,7 +92,7 @@ def eval_prompts(
     frontend = _Frontend(as_json=as_json, log_format=log_format, record=record, replay=replay, reports=reports,
                          settings={"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": not no_cache})  # fmt: skip
     if resume:
-        if names or model or category or filter_tag or limit or candidate or at or dry_run:
+        if names or model or category or filter_tag or limit or candidate or at or dry_run or judge:
             raise DataError("--resume goes on with a run as it is", hint="leave out names, models and filters")
         with opened_store(project.root) as store:
             return frontend.go_on(project, store, resume)
@@ -110,10 +117,10 @@ def eval_prompts(
         if at or record or replay or repeat > 1:
             raise DataError("--against makes its own draws", hint="leave out --at, --repeat, --record and --replay")
         return eval_against(
-            wanted, against, model=model, candidate=candidate, selection=selection, accepted=accept_policy_change or [],
+            wanted, against, model=model, candidate=candidate, selection=selection, judge=judge, accepted=accept_policy_change or [],
             dry_run=dry_run, reports=reports, as_json=as_json, settings=frontend.settings,
         )  # fmt: skip
-    plans = [_plan(project, name, model, candidate, selection, at) for name in wanted]
+    plans = [_plan(project, name, model, candidate, selection, at, judge) for name in wanted]
     if dry_run:
         return _print_estimates(plans, as_json=as_json)
     with opened_store(project.root) as store:
@@ -130,7 +137,7 @@ def retry(
 ) -> int:
     """Ask again only what got no answer to score.
 
-    That is what ended in an error, a refusal, a filter or a truncation.
+    That is what ended in an error, a refusal, a filter or a truncation, and what a judge gave no verdict on.
     """
     from promptops.project.project import open_project
 
@@ -143,23 +150,29 @@ def retry(
 
 def rescore(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or `latest`.")] = "latest",
+    judge: JudgeOption = "",
+    concurrency: Concurrency = None,
+    max_cost: MaxCost = "",
+    max_calls: MaxCalls = None,
+    log_format: LogFormat = "text",
     as_json: AsJson = False,
 ) -> int:
-    """Apply the checks of today to the answers of a run.
+    """Apply the checks and the judge of today to the answers of a run.
 
-    Asks nobody; makes a new run.
+    Asks nobody but the judge, and the judge only what it has not answered; makes a new run.
     """
     from promptops.evaluation.resume import plan_again, refuse_changes
     from promptops.models.replay import StoredOnlyClient
     from promptops.project.project import open_project
 
     project = open_project(Path.cwd())
-    frontend = _Frontend(as_json=as_json, log_format="text", record=None, replay=None, settings={})
+    settings = {"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": True}
+    frontend = _Frontend(as_json=as_json, log_format=log_format, record=None, replay=None, settings=settings)
     with opened_store(project.root) as store:
         found = _find(store, project, run)
         frontend.settings["answers_of"] = found.id
-        plan = plan_again(project, found)
-        refuse_changes(plan, found, allowed=("suite_digest", "rubric_digest", "golden_digest", "price"))
+        plan = plan_again(project, found, judge or None)
+        refuse_changes(plan, found, allowed=("suite_digest", "rubric_digest", "judge_digest", "golden_digest", "price"))
         return frontend.finish([frontend.start(project, store, plan, StoredOnlyClient())], project, store)
 
 
@@ -186,14 +199,17 @@ class _Frontend:
 
     def run(self, project: "Project", store: "Store", plans: list["Plan"]) -> int:
         clients = [plan.connect(record=self.record, replay=self.replay) for plan in plans]
+        judges = [plan.connect_judges(record=self.record, replay=self.replay) for plan in plans]
         found: list[tuple[Summary, ExitCode]] = []
-        for plan, client in zip(plans, clients, strict=True):
-            found.append(self.start(project, store, plan, client))
+        for plan, client, of_plan in zip(plans, clients, judges, strict=True):
+            found.append(self.start(project, store, plan, client, of_plan))
             if found[-1][1] >= ExitCode.INTERRUPTED:
                 break
         return self.finish(found, project, store)
 
-    def start(self, project: "Project", store: "Store", plan: "Plan", client: Any) -> "tuple[Summary, ExitCode]":
+    def start(
+        self, project: "Project", store: "Store", plan: "Plan", client: Any, judges: Any = ()
+    ) -> "tuple[Summary, ExitCode]":
         from promptops.cli.progress import watch
         from promptops.evaluation.plan import utc_now
         from promptops.evaluation.session import start_run
@@ -209,6 +225,7 @@ class _Frontend:
                 clock=utc_now,
                 options=run_options(project.config, **self.settings),
                 on_progress=on_progress,
+                judges=judges,
             )
         return self._judge(store, executed)
 
@@ -227,6 +244,7 @@ class _Frontend:
             executed = continue_run(
                 found, plan, plan.connect(record=self.record, replay=self.replay), store, project.root, clock=utc_now,
                 options=run_options(project.config, **self.settings), on_progress=on_progress, forget_unanswered=forget_unanswered,
+                judges=plan.connect_judges(record=self.record, replay=self.replay),
             )  # fmt: skip
         return self.finish([self._judge(store, executed)], project, store)
 
@@ -261,10 +279,12 @@ def _find(store: "Store", project: "Project", run: str) -> "Run":
     return find_run(store, project, run)
 
 
-def _plan(project: "Project", name: str, model: str, candidate: str, selection: "Selection", at: str) -> "Plan":
+def _plan(
+    project: "Project", name: str, model: str, candidate: str, selection: "Selection", at: str, judge: str
+) -> "Plan":
     from promptops.evaluation.plan import make_plan
 
-    return make_plan(project, name, model=model, candidate=candidate, selection=selection, at=at)
+    return make_plan(project, name, model=model, candidate=candidate, selection=selection, at=at, judge=judge)
 
 
 def _print(store: "Store", summary: "Summary", code: ExitCode, executed: "Executed") -> None:
@@ -330,7 +350,16 @@ def _print_estimates(plans: list["Plan"], *, as_json: bool) -> int:
     for plan, item in found:
         grid.add_row(show(plan.evaluable.prompt.name), show(plan.model.alias), str(item.calls), f"~{item.input_tokens}", f"{item.output_tokens}",
                      format_usd(item.cost_nanousd))  # fmt: skip
-    total = format_usd(sum(item.cost_nanousd for _, item in found))
+        if plan.judge:
+            grid.add_row(
+                show(f"  its judge, {plan.judge.name}"),
+                "",
+                str(item.judge_calls),
+                "",
+                "",
+                format_usd(item.judge_cost_nanousd),
+            )
+    total = format_usd(sum(item.cost_nanousd + item.judge_cost_nanousd for _, item in found))
     text = f"DRY RUN  about {total} if every answer is as long as allowed; nothing was asked"
     doubt = "input tokens are estimated (about 4 characters each): allow 30% either way; answers in the store cost nothing again"
     emit(Group(Text(text), grid, Text(doubt, style="dim")))

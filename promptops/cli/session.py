@@ -39,7 +39,7 @@ def run_options(
     from promptops.evaluation.execute import Options
 
     return Options(
-        concurrency=concurrency or config.concurrency, reuse=reuse, cap=cap or spend_cap(),
+        concurrency=concurrency or config.concurrency, reuse=reuse, reuse_judge=reuse, cap=cap or spend_cap(),
         outage_patience_s=config.outage_patience_s, answers_of=answers_of,
     )  # fmt: skip
 

@@ -6,10 +6,13 @@ from typing import Literal
 
 from promptops.core.checks import CaseFacts, Check
 from promptops.core.jsontext import Json
+from promptops.core.judging import Mode
 from promptops.core.knowledge import Passage
 from promptops.core.outcome import OF_THE_MODEL
 
 CATEGORY = "category"
+JUDGE = "judge"
+"""Name of the judge's verdict among the scores of an answer; `judge.<criterion>` are its parts."""
 Estimand = Literal["cases", "population"]
 
 
@@ -85,6 +88,23 @@ class ReviewPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeConfig:
+    """How a suite has answers judged: by which rubric, by whom (none: whom the rubric names), how often, against what.
+
+    `reference` is the JSON pointer of a right answer among the expected values. A category with more than `max_error_rate` answers
+    that could not be judged is not evaluated. `params` are sent to the judge in place of the defaults.
+    """
+
+    rubric: str = ""
+    models: tuple[str, ...] = ()
+    votes: int | None = None
+    mode: Mode = "reference_free"
+    reference: str = "/reference"
+    max_error_rate: float = 0.05
+    params: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """The checks of one prompt's cases. `settings` is what the subject digest covers, as parsed."""
 
@@ -96,6 +116,7 @@ class Suite:
     categories: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
     rubric: str = ""
+    judge: JudgeConfig | None = None
     gate: GatePolicy = field(default_factory=GatePolicy)
     review: ReviewPolicy | None = None
     settings: Mapping[str, Json] = field(default_factory=dict)

@@ -9,11 +9,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from promptops.core.outcome import POSSIBLY_PAID
 from promptops.evaluation.breaker import Breaker
-from promptops.evaluation.plan import Clock
 from promptops.models.base import Answer
 from promptops.project.store import RateLimit, Store
 
@@ -120,7 +120,7 @@ class _Waiting:
 class Admission:
     """One for a run. Not thread-safe: lives in the run's event loop."""
 
-    def __init__(self, store: Store, run_id: str, clock: Clock, *, window: Window, cap: SpendCap, breaker: Breaker,
+    def __init__(self, store: Store, run_id: str, clock: Callable[[], datetime], *, window: Window, cap: SpendCap, breaker: Breaker,
                  limit: RateLimit, on_stop: Callable[[Stop, str], None]) -> None:  # fmt: skip
         self._store, self._run_id, self._clock = store, run_id, clock
         self.window, self.cap, self.breaker, self._limit, self._on_stop = window, cap, breaker, limit, on_stop
@@ -133,6 +133,8 @@ class Admission:
         self._probing = False
         self.calls = self.rate_limited = 0
         self._last_failure = ""
+        self.peers: list[Admission] = []
+        """Those of the same run that share the cap: a call that ends may give them room."""
 
     async def admit(self, key: str, *, tokens: int, worst_nanousd: int) -> Ticket:
         """Wait for a turn. Raises Stopped when there will be none, EvaluationError when the store cannot be written."""
@@ -162,6 +164,8 @@ class Admission:
         if answer.outcome in ("auth", "quota"):
             self.stop("auth" if answer.outcome == "auth" else "quota", answer.detail)
         self._pump_soon()
+        for peer in self.peers:
+            peer._pump_soon()  # noqa: SLF001 - another of this class
 
     def stop(self, reason: Stop, detail: str = "") -> None:
         """Let nobody through any more; `detail` is what a provider did, for the person who reads why."""

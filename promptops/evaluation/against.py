@@ -64,7 +64,7 @@ class Session:
 
 
 def evaluate_against(
-    session: Session, name: str, ref: str, *, model: str, candidate: str, selection: Selection
+    session: Session, name: str, ref: str, *, model: str, candidate: str, selection: Selection, judge: str = ""
 ) -> Against:
     """Evaluate the prompt (or a candidate of it) and judge it against the prompt at `ref`, on the golden cases of today.
 
@@ -72,8 +72,10 @@ def evaluate_against(
     in full: that is never a verdict. Raises DataError for bad input.
     """
     project = session.project
-    after = make_plan(project, name, model=model, candidate=candidate, selection=replace(selection, repeat=1))
-    before, suite, changes = _base(project, name, ref, after, model)
+    after = make_plan(
+        project, name, model=model, candidate=candidate, selection=replace(selection, repeat=1), judge=judge
+    )
+    before, suite, changes = _base(project, name, ref, after, model=model, judge=judge)
     paid = after.model.provider != "local"
     fresh = replace(session.options, reuse=session.options.reuse and not paid)
     recorded = find_baseline(session, before)
@@ -96,7 +98,8 @@ def find_baseline(session: Session, plan: Plan) -> Run | None:
     wanted = plan.header(session.clock())
     for run in session.store.runs(plan.evaluable.prompt.name):
         header = run.header
-        same = (header.subject, header.selection, header.model) == (wanted.subject, wanted.selection, wanted.model)
+        same = (header.subject, header.selection, header.model, header.judge_standing) == (
+            wanted.subject, wanted.selection, wanted.model, wanted.judge_standing)  # fmt: skip
         if header.kind == "baseline" and run.state == "complete" and same and not is_expired(run, session.clock):
             return run
     return None
@@ -109,7 +112,7 @@ def is_expired(run: Run, clock: Clock) -> bool:
 
 
 def _base(
-    project: Project, name: str, ref: str, after: Plan, model: str
+    project: Project, name: str, ref: str, after: Plan, *, model: str, judge: str
 ) -> tuple[Plan, Suite, tuple[PolicyChange, ...]]:
     """The prompt as it was, on today's cases; the suite as it was; and what the change loosens."""
     commit = project.git.commit(ref)
@@ -121,7 +124,7 @@ def _base(
             hint=f"`promptops eval {name}` evaluates it alone",
         )
     mixed = replace(project, tree=SplitTree(FOLDER, tree, project.tree))
-    plan = make_plan(mixed, name, model=model, selection=after.selection)
+    plan = make_plan(mixed, name, model=model, selection=after.selection, judge=judge)
     plan = replace(plan, commit=commit, dirty=False)
     if f"{name}.yaml" not in tree.names("golden"):
         return plan, after.evaluable.suite, ()
@@ -184,6 +187,9 @@ class _Redraw:
         runs = asyncio.run(self._execute(list(plans.values())))
         for which, run in zip(plans, runs, strict=True):
             for case_id, scores in run_scores(self.session.store, run).items():
+                if len(scores.passed) != run.header.repeat:
+                    raise EvaluationError(f"the judge gave no verdict on case {case_id}", why="a final test needs every draw",
+                                          hint="run the same command again")  # fmt: skip
                 self.drawn[which].setdefault(case_id, []).extend(scores.draws)
 
     def _plan(self, plan: Plan, case_ids: Sequence[str], n: int, first: int) -> Plan:
@@ -206,14 +212,15 @@ class _Redraw:
                 clock=session.clock,
                 options=share,
                 on_progress=session.on_progress,
+                judges=plan.connect_judges(),
             )
             return _complete(executed).run
 
         return list(await asyncio.gather(*(one(plan) for plan in plans)))
 
 
-def record_baseline(session: Session, name: str, *, model: str, at: str, draws: int) -> Run:
+def record_baseline(session: Session, name: str, *, model: str, at: str, draws: int, judge: str = "") -> Run:
     """Draw every case `draws` times, asking anew, and keep the run as the baseline of this content."""
-    plan = make_plan(session.project, name, model=model, selection=Selection(repeat=draws), at=at)
+    plan = make_plan(session.project, name, model=model, selection=Selection(repeat=draws), at=at, judge=judge)
     options = replace(session.options, reuse=plan.model.provider == "local")
     return session.run(replace(plan, kind="baseline"), options).run

@@ -6,17 +6,18 @@ from promptops.core.errors import DataError, PromptopsError, did_you_mean
 from promptops.core.suite import Case
 from promptops.project.golden import read_cases
 from promptops.project.project import Project
-from promptops.project.store import Result, Run, Store, StoredAnswer
+from promptops.project.store import Result, Run, Store, StoredAnswer, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseView:
-    """`case` is None when the golden row is no longer what it was in the run; `where` is file:line."""
+    """`case` is None when the golden row is no longer what it was in the run; `where` is file:line; `verdicts` are what judges said."""
 
     result: Result
     answer: StoredAnswer | None
     case: Case | None
     where: str
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def find_case(store: Store, project: Project, run: Run, case_id: str, draw: int = 0) -> CaseView:
@@ -25,7 +26,7 @@ def find_case(store: Store, project: Project, run: Run, case_id: str, draw: int 
     for result in store.results(run.id):
         if result.case_id == case_id and result.draw == draw:
             case = _golden_case(project, run, result)
-            return CaseView(result=result, answer=store.find_answer(result.answer_key), case=case,
+            return CaseView(result=result, verdicts=tuple(store.verdicts_on(run.id, case_id, draw)), answer=store.find_answer(result.answer_key), case=case,
                             where=f"golden/{run.header.prompt}.jsonl:{result.line}")  # fmt: skip
         known.append(result.case_id)
     if case_id in known:

@@ -56,6 +56,11 @@ def open_client(
     if model.provider == "local":
         name = _local_name(model, prompt)
         return LocalClient(name=name, model=_local_model(name, prompt, cases))
+    return open_remote(model, environment)
+
+
+def open_remote(model: ModelConfig, environment: Mapping[str, str] | None = None) -> Client:
+    """A client for a model on a server. Raises DataError when a key is missing, RefusedError for a host keys may not go to."""
     found = os.environ if environment is None else environment
     check_host(model, found)
     shared: dict[str, Any] = {

@@ -71,6 +71,7 @@ def compare_draws(
         draw_more=draw_more,
         keep_first=keep_first,
         seed=seed,
+        flip_rate=_flip_rate(candidate),
     )
     return RunComparison(
         baseline=baseline, candidate=candidate, comparison=comparison,
@@ -79,16 +80,25 @@ def compare_draws(
     )  # fmt: skip
 
 
+def _flip_rate(run: Run) -> float:
+    """How often the judge of a run changes its mind, where its verdicts count; 0 without one, or where that was not measured."""
+    judge = run.header.judge
+    measured = judge.get("calibration", {}).get("flip_rate") if judge and judge["standing"] != "advisory" else None
+    return float(measured or 0.0)
+
+
 def case_draws(scores: Iterable[CaseScores], policy: GatePolicy) -> list[CaseDraws]:
     """The draws of a run as the gate takes them, with the slices that the policy judges."""
     names = [name for name in policy.by if name != CATEGORY]
-    return [entry.case_draws(slice_rows(entry.result.tags, names)) for entry in scores]
+    return [entry.case_draws(slice_rows(entry.result.tags, names)) for entry in scores if entry.passed]
 
 
 def _refuse_incomparable(baseline: Run, candidate: Run) -> None:
     problems: list[Problem] = []
     pairs = (("prompt", "other prompt", "compare runs of one prompt"),
              ("rubric_digest", "other rubric content", "evaluate both with one rubric"),
+             ("judge_digest", "other judge (its prompt, model, parameters, votes or rubric)", "evaluate both with one judge"),
+             ("judge_standing", "the judge counts in one alone", "apply today's calibration: `promptops rescore RUN`"),
              ("suite_digest", "other suite (checks, schemas or gate)", "evaluate both with one suite"),
              ("selection", "other selection of cases", "evaluate both with the same filters"))  # fmt: skip
     for field, what, hint in pairs:
@@ -107,14 +117,15 @@ def _refuse_incomparable(baseline: Run, candidate: Run) -> None:
 
 
 def run_scores(store: Store, run: Run) -> dict[str, CaseScores]:
-    """The draws of a complete run by case. Raises EvaluationError when some are missing."""
+    """The draws of a complete run by case, without the few that its judge missed. Raises EvaluationError when some are missing."""
     found: dict[str, CaseScores] = {}
+    count = 0
     for result in store.results(run.id):
-        assert result.passed is not None, "a complete run has a score for every draw"
+        count += 1
         entry = found.setdefault(result.case_id, CaseScores(result, [], set()))
-        entry.passed.append(result.passed)
         entry.answer_keys.add(result.answer_key)
-    count = sum(len(entry.passed) for entry in found.values())
+        if result.passed is not None:
+            entry.passed.append(result.passed)
     if count != run.header.planned:
         raise EvaluationError(
             f"run {run.id} has {count} of {run.header.planned} results", hint=f"evaluate {run.header.prompt} again"

@@ -11,18 +11,18 @@ from itertools import islice
 from promptops.core.checks import Completion
 from promptops.core.digest import digest
 from promptops.core.errors import EvaluationError, ExitCode, PromptopsError
-from promptops.core.jsontext import canonical_json
 from promptops.core.knowledge import Passage
 from promptops.core.suite import Case
 from promptops.evaluation.admission import Admission, SpendCap, Stop, Stopped, Window
+from promptops.evaluation.asking import Asker
 from promptops.evaluation.breaker import Breaker
 from promptops.evaluation.clients import limit_key
+from promptops.evaluation.judging import Judging
 from promptops.evaluation.plan import Clock, Plan
 from promptops.evaluation.retry import RetryPolicy
 from promptops.evaluation.scoring import Scored, score
 from promptops.evaluation.signals import stop_on_signals
-from promptops.models.base import Answer, Client, ModelRequest
-from promptops.models.replay import RecordingClient
+from promptops.models.base import Client, ModelRequest
 from promptops.project.store import RateLimit, Result, Run, RunHeader, RunState, Store, StoredAnswer
 
 DRAIN_S = 5.0
@@ -46,6 +46,7 @@ class Options:
     outage_patience_s: float = 60.0
     answers_of: str = ""
     careful: bool = False
+    reuse_judge: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,6 +60,7 @@ class Progress:
     errors: int = 0
     reused: int = 0
     calls: int = 0
+    judged: int = 0
     in_flight: int = 0
     rate_limited: int = 0
     cost_nanousd: int = 0
@@ -66,6 +68,12 @@ class Progress:
     stopped_by: Stop = ""
     stop_detail: str = ""
     categories: dict[str, list[int]] = field(default_factory=dict)
+
+    def paid(self, cost_nanousd: int) -> None:
+        self.cost_nanousd += cost_nanousd
+
+    def reuse(self) -> None:
+        self.reused += 1
 
     def add(self, category: str, *, passed: bool | None) -> None:
         self.done += 1
@@ -92,26 +100,30 @@ class Executed:
 
 async def execute(
     plan: Plan, client: Client, store: Store, header: RunHeader, *, clock: Clock, options: Options, on_progress: Callable[[Progress], None],
+    judges: Sequence[Client] = (),
 ) -> Executed:  # fmt: skip
     """Bring a run that was begun to its end, or as far as signals, caps and the provider let it; all answers are stored.
+
+    `judges` are the clients of the plan's judge, one for each of its models.
 
     What the store has of the run is not asked again. Raises EvaluationError when the store cannot be written, DataError
     when the golden file changes meanwhile.
     """
-    execution = _Execution(plan, client, store, header, clock=clock, options=options, on_progress=on_progress)
+    execution = _Execution(plan, client, judges, store, header, clock=clock, options=options, on_progress=on_progress)
     state: RunState = "interrupted"
     try:
         await execution.run()
         progress = execution.progress
         if progress.done == progress.planned:
-            state = "complete" if progress.errors == 0 else "incomplete"
+            state = "complete" if execution.is_evaluated else "incomplete"
         elif progress.stopped_by not in _EXIT:
             state = "incomplete"
     except EvaluationError as error:
         store.drop_buffers()
         raise _with_kept(error, store, header) from error
     finally:
-        await client.close()
+        for one in (client, *judges):
+            await one.close()
         with suppress(EvaluationError) if sys.exception() else nullcontext():
             store.finish_run(header.id, state, clock().isoformat(timespec="seconds"))
     return Executed(run=store.run(header.id), progress=execution.progress)
@@ -142,6 +154,7 @@ class _Execution:
         self,
         plan: Plan,
         client: Client,
+        judges: Sequence[Client],
         store: Store,
         header: RunHeader,
         *,
@@ -154,10 +167,7 @@ class _Execution:
         self._prompt, self._suite = plan.evaluable.prompt, plan.evaluable.suite
         self._local = plan.model.provider == "local"
         self._schema = dict(self._prompt.output_schema.document) if self._prompt.output_schema else None
-        self._schema_bytes = len(canonical_json(self._schema)) if self._schema else 0
         self._fixed = digest([dict(plan.identity), dict(self._prompt.params), self._prompt.output_format, self._schema])
-        self._asking: dict[str, asyncio.Future[StoredAnswer]] = {}
-        self._fresh: dict[str, StoredAnswer] = {}
         self.progress = Progress(planned=header.planned, max_cost_nanousd=options.cap.max_nanousd)
         ledger, cap = store.ledger(header.id), options.cap
         self._calls_before = ledger.attempts
@@ -168,7 +178,17 @@ class _Execution:
             cap=cap, breaker=Breaker(patience_s=options.outage_patience_s),
             limit=RateLimit(key=limit_key(plan.model), rpm=plan.model.rpm, tpm=plan.model.tpm),
         )  # fmt: skip
-        self._retry = RetryPolicy(planned=header.planned, rng=random.Random(header.id))  # noqa: S311 - jitter
+        self._judging = (
+            Judging(
+                plan, judges, store, header, clock=clock, main=self._admission, progress=self.progress, options=options
+            )
+            if plan.judge
+            else None
+        )
+        self._asker = Asker(
+            client, store, clock, price=plan.model.price, admission=self._admission, share=options.reuse, on_cost=self.progress.paid,
+            on_reuse=self.progress.reuse, retry=RetryPolicy(planned=header.planned, rng=random.Random(header.id)),  # noqa: S311 - jitter
+        )  # fmt: skip
 
     async def run(self) -> None:
         done = self._count_stored()
@@ -178,10 +198,10 @@ class _Execution:
             for draw in self._plan.selection.draws
             if (case.id, draw) not in done
         )
-        workers = self._options.concurrency if self._client.paid else 1
+        workers = self._options.concurrency if self._client.paid or self._judging else 1
         questions = self._questions(draws)
         tasks = [asyncio.ensure_future(self._work(questions)) for _ in range(workers)]
-        async with stop_on_signals(self._admission.stop, tasks, DRAIN_S):
+        async with stop_on_signals(self._stop, tasks, DRAIN_S):
             await _finish(tasks)
         self._store.flush()
         self._report()
@@ -190,7 +210,7 @@ class _Execution:
         """What is to be asked next, looked up in the store a few at a time: one query costs less than one each."""
         while batch := list(islice(draws, _LOOKAHEAD)):
             asked = [(case, request, self._key(request)) for case, request in map(self._request, batch)]
-            self._fresh.clear()  # the store has them, or keeps them until it writes
+            self._asker.forget()
             stored = self._find([(case.id, request.draw, key) for case, request, key in asked])
             for (case, request, key), answer in zip(asked, stored, strict=True):
                 yield _Question(case, request, key, answer)
@@ -215,8 +235,7 @@ class _Execution:
                 for item, key in zip(found, keys, strict=True)
             )
             return list(same)
-        if not self._options.reuse:
-            return [None] * len(wanted)
+        # Without reuse the keys are of this run alone: it goes on with its own answers where its judge had failed.
         answers = self._store.find_answers([key for _, _, key in wanted])
         return [answers.get(key) for _, _, key in wanted]
 
@@ -226,25 +245,46 @@ class _Execution:
         for result in self._store.results(self._run_id):
             done.add((result.case_id, result.draw))
             self.progress.add(result.category, passed=result.passed)
+            if self._judging:
+                self._judging.count(result.category, result.scores)
         return done
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether what was answered is a verdict: every answer has its scores, but for the few that a judge may miss."""
+        if self._judging is None:
+            return self.progress.errors == 0
+        return self.progress.errors == self._judging.only_unjudged and not self._judging.misses_too_many
+
+    def _stop(self, reason: Stop, detail: str = "") -> None:
+        self._admission.stop(reason, detail)
 
     def _stopped(self, reason: Stop, detail: str) -> None:
         if not self.progress.stopped_by:
             self.progress.stopped_by, self.progress.stop_detail = reason, detail
+        if self._judging:
+            self._judging.stop(reason)
 
     async def _work(self, questions: Iterator[_Question]) -> None:
         try:
             for question in questions:
                 if self.progress.stopped_by:
                     return
-                answer = await self._answer(question)
-                self._record(question, answer, self._score(question.case, answer, question.request.passages))
+                answer = await self._asker.ask(question.request, question.key, question.stored)
+                self._record(question, answer, await self._scored(question, answer))
                 self._report()
                 if self._store.buffered >= _FLUSH_EVERY:
                     self._store.flush()
                     await asyncio.sleep(0)
         except Stopped:
             return
+
+    async def _scored(self, question: _Question, answer: StoredAnswer) -> Scored:
+        case, passages = question.case, question.request.passages
+        scored = self._score(case, answer, passages)
+        if self._judging is None or answer.outcome != "ok":
+            return scored
+        return await self._judging.score(case, question.request.draw, passages, answer.text, scored)
 
     def _score(self, case: Case, answer: StoredAnswer, passages: tuple[Passage, ...]) -> Scored:
         """By the suite's checks; an answer that is none fails where the policy says so, and has no score elsewhere."""
@@ -265,63 +305,6 @@ class _Execution:
         own = "" if self._options.reuse else f":{self._run_id}"
         return f"{content}:{request.draw}{own}"
 
-    async def _answer(self, question: _Question) -> StoredAnswer:
-        """From the store, from whoever asked the same just now, or from the model."""
-        request, key = question.request, question.key
-        stored = question.stored or self._fresh.get(key)
-        if stored is None and key in self._asking:
-            stored = await asyncio.shield(self._asking[key])
-        if stored is not None:
-            self.progress.reused += 1
-            if stored.outcome == "ok" and isinstance(self._client, RecordingClient):
-                self._client.keep(request, _as_answer(stored))
-            return stored
-        if not (self._client.paid and self._options.reuse):
-            ask = self._ask(request, key) if self._client.paid else self._client.answer(request)
-            return self._keep(await ask, key)
-        future = self._asking[key] = asyncio.get_running_loop().create_future()
-        try:
-            stored = self._keep(await self._ask(request, key), key)
-            future.set_result(stored)
-        finally:
-            del self._asking[key]
-            future.cancel()
-        return stored
-
-    async def _ask(self, request: ModelRequest, key: str) -> Answer:
-        """Ask a provider, again where that makes sense. Raises Stopped when the run stops before an answer."""
-        tokens, worst = self._worst_case(request)
-        tries = 0
-        while True:
-            ticket = await self._admission.admit(key, tokens=tokens, worst_nanousd=worst)
-            answer = await self._client.answer(request)
-            self._admission.settle(ticket, answer)
-            tries += 1
-            delay = self._retry.delay_s(answer, tries, breaker_open=self._admission.breaker.is_open)
-            if delay is None:
-                return answer
-            await asyncio.sleep(delay)
-
-    def _worst_case(self, request: ModelRequest) -> tuple[int, int]:
-        """(tokens, nano-dollars) the call can use at the most: no token is shorter than a byte."""
-        input_tokens = self._schema_bytes + sum(len(message.content.encode()) + 16 for message in request.messages)
-        output_tokens = int(request.params.get("max_output_tokens", 4096))
-        worst = self._plan.model.price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens)
-        return input_tokens // 3 + output_tokens, worst
-
-    def _keep(self, answer: Answer, key: str) -> StoredAnswer:
-        self.progress.cost_nanousd += answer.cost_nanousd
-        stored = StoredAnswer(
-            key=key, outcome=answer.outcome, text=answer.text, detail=answer.detail, model=answer.model, input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens, usage_trusted=answer.usage_trusted, cost_nanousd=answer.cost_nanousd,
-            latency_s=answer.latency_s, created_at=self._clock().isoformat(timespec="seconds"),
-        )  # fmt: skip
-        if answer.outcome == "ok":
-            self._store.add_answer(stored)
-            if self._options.reuse:
-                self._fresh[key] = stored
-        return stored
-
     def _record(self, question: _Question, answer: StoredAnswer, scored: Scored) -> None:
         case, draw = question.case, question.request.draw
         self.progress.add(case.category, passed=scored.passed)
@@ -335,17 +318,11 @@ class _Execution:
     def _report(self) -> None:
         progress, admission = self.progress, self._admission
         progress.calls, progress.in_flight, progress.rate_limited = (
-            self._calls_before + admission.calls,
-            admission.window.in_flight,
+            self._calls_before + admission.calls + (self._judging.calls if self._judging else 0),
+            admission.window.in_flight + (self._judging.in_flight if self._judging else 0),
             admission.rate_limited,
         )
         self._on_progress(progress)
-
-
-def _as_answer(stored: StoredAnswer) -> Answer:
-    return Answer(outcome="ok", text=stored.text, detail=stored.detail, model=stored.model, input_tokens=stored.input_tokens,
-                  output_tokens=stored.output_tokens, cost_nanousd=stored.cost_nanousd, usage_trusted=stored.usage_trusted,
-                  latency_s=stored.latency_s)  # fmt: skip
 
 
 async def _finish(tasks: Sequence["asyncio.Future[None]"]) -> None:

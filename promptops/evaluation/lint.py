@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from promptops.core.errors import DataError, Problem, PromptopsError
 from promptops.evaluation.clients import identify
-from promptops.project.config import contains_secret, resolve_model
+from promptops.evaluation.judge import set_up_judge
+from promptops.project.config import Config, contains_secret, resolve_model
 from promptops.project.golden import read_cases
 from promptops.project.project import Evaluable, Project
 from promptops.project.prompts import CANDIDATES, FOLDER
@@ -37,13 +38,15 @@ def lint_project(project: Project, names: Iterable[str]) -> LintReport:
             try:
                 evaluable = project.load(name, candidate)
                 _try_first_case(project, evaluable)
+                judged, doubtful = lint_judge(project.config, evaluable)
+                problems += judged
             except PromptopsError as error:
                 problems += error.problems
                 continue
             prompts += 1
             if not candidate:
                 cases += evaluable.scan.count
-                warnings += _few_cases(evaluable)
+                warnings += [*_few_cases(evaluable), *doubtful]
                 problems += _keys_in_cases(evaluable)
     for rubric in rubric_names(project.tree):
         try:
@@ -51,6 +54,30 @@ def lint_project(project: Project, names: Iterable[str]) -> LintReport:
         except PromptopsError as error:
             problems += error.problems
     return LintReport(problems=tuple(dict.fromkeys(problems)), warnings=tuple(warnings), prompts=prompts, cases=cases)
+
+
+def lint_judge(config: Config, evaluable: Evaluable) -> tuple[list[Problem], list[Problem]]:
+    """(problems, warnings) of the judge a suite names: one that judges itself, or whose behaviour may change under its name."""
+    suite, rubric = evaluable.suite, evaluable.rubric
+    if rubric is None or (suite.judge is None and not rubric.model):
+        return [], []
+    try:
+        judge = set_up_judge(config, evaluable, "" if suite.judge else rubric.model)
+        answering = resolve_model(config, evaluable.prompt.model or config.default_model)
+    except DataError as error:
+        return list(error.problems), []
+    assert judge, "a suite or a rubric that names one"
+    where = f"golden/{suite.name}.yaml" if suite.judge else f"rubrics/{rubric.name}.yaml"
+    problems = [
+        Problem(what=f"model {model.alias!r} judges its own answers", where=where, why="judges prefer what they wrote themselves",
+                hint="name a judge of another family")
+        for model in judge.models if answering.provider != "local" and model.model == answering.model
+    ]  # fmt: skip
+    warnings: list[Problem] = []
+    if judge.planned_votes > 1 and judge.votes > 1 and judge.params.get("temperature") == 0:
+        warnings.append(Problem(what=f"{judge.votes} votes at temperature 0", where=where, why="they say the same and cost as often",
+                                hint="ask once, or raise judge.params.temperature"))  # fmt: skip
+    return problems, warnings
 
 
 def _try_first_case(project: Project, evaluable: Evaluable) -> None:

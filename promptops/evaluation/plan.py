@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from promptops.core.errors import DataError, did_you_mean
+from promptops.core.errors import DataError, Problem, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.suite import Case
 from promptops.core.text import estimate_tokens
 from promptops.core.version import __version__
-from promptops.evaluation.clients import identify, open_client
+from promptops.evaluation.clients import identify, open_client, open_remote
+from promptops.evaluation.judge import JudgeSetup, set_up_judge
 from promptops.models.base import Client
 from promptops.models.replay import RecordingClient, ReplayClient
 from promptops.project.config import ModelConfig, resolve_model
@@ -77,6 +78,22 @@ class Plan:
     dirty: bool
     at: str
     kind: RunKind = "eval"
+    judge: JudgeSetup | None = None
+
+    @property
+    def judge_digest(self) -> str:
+        return self.judge.digest if self.judge else ""
+
+    def connect_judges(self, *, record: Path | None = None, replay: Path | None = None) -> tuple[Client, ...]:
+        """A client for each judge, as `connect`; none without a judge."""
+
+        def one(model: ModelConfig) -> Client:
+            if replay is not None:
+                return ReplayClient(replay, model.model)
+            client = open_remote(model)
+            return RecordingClient(client, record, model.model) if record is not None else client
+
+        return self.judge.connect(one) if self.judge else ()
 
     def connect(self, *, record: Path | None = None, replay: Path | None = None) -> Client:
         """A client for the model, writing recordings or reading nothing else.
@@ -103,18 +120,18 @@ class Plan:
             id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", prompt=evaluable.prompt.name, candidate=self.candidate,
             model=self.model.alias, model_identity=identity, prompt_digest=evaluable.prompt.digest(identity),
             golden_digest=evaluable.scan.digest, suite_digest=evaluable.suite_digest, rubric_digest=evaluable.rubric_digest,
-            subject=evaluable.subject(identity), selection=self.selection.as_dict(), slices=evaluable.suite.slices,
+            subject=evaluable.subject(identity, self.judge_digest), selection=self.selection.as_dict(), slices=evaluable.suite.slices,
             gate=asdict(gate),
             repeat=self.selection.repeat, commit=self.commit, dirty=self.dirty,
             started_at=now.isoformat(timespec="seconds"), planned=self.planned, version=__version__, at=self.at, price=asdict(self.model.price),
-            kind=self.kind,
+            kind=self.kind, judge=self.judge.header() if self.judge else {},
         )  # fmt: skip
 
 
 def make_plan(
-    project: Project, name: str, *, model: str, candidate: str = "", selection: Selection, at: str = ""
+    project: Project, name: str, *, model: str, candidate: str = "", selection: Selection, at: str = "", judge: str = ""
 ) -> Plan:
-    """Read, check and count everything for one evaluation.
+    """Read, check and count everything for one evaluation; `judge` is a model in place of the suite's, or `none`.
 
     Raises DataError when an input is wrong or no case is selected.
     """
@@ -129,7 +146,9 @@ def make_plan(
                         hint="see `promptops show " + name + "` for categories and tags")  # fmt: skip
     commit, dirty = (project.git.commit(at), False) if at else project.git.state()
     plan = Plan(evaluable=evaluable, candidate=candidate, model=config, identity=identity, selection=selection,
-                planned=count * selection.repeat, commit=commit, dirty=dirty, at=commit if at else "")  # fmt: skip
+                planned=count * selection.repeat, commit=commit, dirty=dirty, at=commit if at else "",
+                judge=set_up_judge(project.config, evaluable, judge))  # fmt: skip
+    _check_references(plan)
     _try_rendering(plan)
     return plan
 
@@ -165,6 +184,20 @@ def _select(cases: Iterator[Case], selection: Selection) -> Iterator[Case]:
             yield case
 
 
+def _check_references(plan: Plan) -> None:
+    """Raises DataError that lists the cases without the right answer that the judge compares with."""
+    judge = plan.judge
+    if judge is None or judge.mode == "reference_free":
+        return
+    problems = [
+        Problem(what=f"case {case.id!r} states no expected{judge.reference}", where=f"{plan.evaluable.suite.cases_path}:{case.line}",
+                why=f"the judge works in mode {judge.mode}", hint="write a right answer, or use reference_free")
+        for case in plan.cases() if not judge.has_reference(case)
+    ]  # fmt: skip
+    if problems:
+        raise DataError(problems=problems)
+
+
 def _try_rendering(plan: Plan) -> None:
     """Render the first case, so that a template that fails does so before anything is paid."""
     prompt = plan.evaluable.prompt
@@ -181,20 +214,25 @@ class Estimate:
     output_tokens: int
     cost_nanousd: int
     sampled: int
+    judge_calls: int = 0
+    judge_cost_nanousd: int = 0
 
 
 def estimate(plan: Plan, sample: int = 500) -> Estimate:
-    """Estimate calls, tokens and cost without asking anything; the output is taken at its limit (400 tokens if none)."""
+    """Estimate calls, tokens and cost without asking anything; the output is taken at its limit (400 tokens if none), every vote as asked."""
     prompt = plan.evaluable.prompt
-    tokens = count = 0
+    limit = prompt.params.get("max_output_tokens", 400)
+    tokens = judge_tokens = count = 0
     for case in plan.cases():
         if count == sample:
             break
         messages = prompt.render(case.inputs, prompt.passages_for(case.inputs))
         tokens += sum(estimate_tokens(message.content) for message in messages)
+        judge_tokens += plan.judge.estimate_tokens(case, prompt.passages_for(case.inputs), limit) if plan.judge else 0
         count += 1
-    limit = prompt.params.get("max_output_tokens", 400)
     calls = plan.planned
     input_tokens, output_tokens = round(tokens / count * calls), calls * int(limit)
+    judge_calls, judge_cost = plan.judge.estimate(calls, judge_tokens / count) if plan.judge else (0, 0)
     return Estimate(calls=calls, input_tokens=input_tokens, output_tokens=output_tokens, sampled=count,
+                    judge_calls=judge_calls, judge_cost_nanousd=judge_cost,
                     cost_nanousd=plan.model.price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens))  # fmt: skip

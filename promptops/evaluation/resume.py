@@ -15,17 +15,19 @@ _SAME = (
     ("golden_digest", "the golden cases"),
     ("suite_digest", "the suite: checks, schemas or gate"),
     ("rubric_digest", "the rubric"),
+    ("judge_digest", "the judge: its prompt, model, parameters, votes or rubric"),
     ("price", "the price of the model"),
 )
 
 
-def plan_again(project: Project, run: Run) -> Plan:
-    """The plan of a stored run, made from the files as they are now."""
+def plan_again(project: Project, run: Run, judge: str | None = None) -> Plan:
+    """The plan of a stored run, made from the files as they are now; with another judge when one is named."""
     header = run.header
     selection = Selection.from_dict(header.selection, header.repeat)
     return make_plan(
-        project, header.prompt, model=header.model, candidate=header.candidate, selection=selection, at=header.at
-    )
+        project, header.prompt, model=header.model, candidate=header.candidate, selection=selection, at=header.at,
+        judge=str(header.judge.get("choice", "")) if judge is None else judge,
+    )  # fmt: skip
 
 
 def refuse_changes(plan: Plan, run: Run, *, allowed: tuple[str, ...] = ()) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,27 +27,32 @@ def start_run(
     clock: Clock,
     options: Options,
     on_progress: Callable[[Progress], None],
+    judges: Sequence[Client] = (),
 ) -> Executed:
-    """Evaluate a plan under a new run id. Raises what `execute` raises, and DataError for a cap that cannot be kept."""
+    """Evaluate a plan under a new run id; its judges are connected to when they are not given. Raises what `execute` raises, and DataError for a cap that cannot be kept."""
     _check_cap(plan, client, options)
     _check_handles(plan, client, options)
+    judges = judges or plan.connect_judges()
     options = replace(options, reuse=options.reuse and not isinstance(client, ReplayClient))
     header = replace(plan.header(clock()), reuse=options.reuse)
     with run_lock(root, header.id):
         store.begin_run(header)
-        return asyncio.run(execute(plan, client, store, header, clock=clock, options=options, on_progress=on_progress))
+        return asyncio.run(
+            execute(plan, client, store, header, clock=clock, options=options, on_progress=on_progress, judges=judges)
+        )
 
 
 def continue_run(
     run: Run, plan: Plan, client: Client, store: Store, root: Path, *, clock: Clock, options: Options,
-    on_progress: Callable[[Progress], None], forget_unanswered: bool = False,
+    on_progress: Callable[[Progress], None], forget_unanswered: bool = False, judges: Sequence[Client] = (),
 ) -> Executed:  # fmt: skip
-    """Ask what a run still lacks; with `forget_unanswered`, also what ended without an answer.
+    """Ask what a run still lacks; with `forget_unanswered`, also what ended without an answer or a verdict.
 
     A run that has all its results is left as it is. Raises EvaluationError when another process has the run.
     """
     _check_cap(plan, client, options)
     _check_handles(plan, client, options)
+    judges = judges or plan.connect_judges()
     with run_lock(root, run.id):
         killed = store.run(run.id).state == "running"  # nobody runs it: we have its lock
         options = replace(options, reuse=options.reuse and run.header.reuse, careful=killed)
@@ -56,13 +61,16 @@ def continue_run(
             return Executed(run=run, progress=Progress(planned=run.header.planned))
         store.reopen_run(run.id, forget_unanswered=forget_unanswered)
         return asyncio.run(
-            execute(plan, client, store, run.header, clock=clock, options=options, on_progress=on_progress)
+            execute(
+                plan, client, store, run.header, clock=clock, options=options, on_progress=on_progress, judges=judges
+            )
         )
 
 
 def _check_handles(plan: Plan, client: Client, options: Options) -> None:
     """Open and close as many handles as the run will have open, so that they run out before anything is paid, if they do."""
     calls = min(options.concurrency, plan.planned) if client.paid else 0
+    calls += min(options.concurrency, plan.planned * plan.judge.votes) * len(plan.judge.models) if plan.judge else 0
     with ExitStack() as handles:
         try:
             for _ in range(calls + _OTHER_HANDLES):
@@ -73,7 +81,19 @@ def _check_handles(plan: Plan, client: Client, options: Options) -> None:
 
 
 def _check_cap(plan: Plan, client: Client, options: Options) -> None:
-    if options.cap.max_nanousd is None or not client.paid:
+    if options.cap.max_nanousd is None:
+        return
+    for model in plan.judge.models if plan.judge else ():
+        if model.price.free:
+            raise DataError(
+                "--max-cost needs prices",
+                where=f"model {model.alias}",
+                hint="state input_usd_per_mtok and output_usd_per_mtok",
+            )
+    if plan.judge and "max_output_tokens" not in plan.judge.params:
+        raise DataError("--max-cost needs a longest verdict", where=f"golden/{plan.evaluable.suite.name}.yaml",
+                        why="an answer without a limit has no worst case", hint="state judge.params.max_output_tokens")  # fmt: skip
+    if not client.paid:
         return
     where = f"model {plan.model.alias}"
     if plan.model.price.free:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from promptops.core.suite import GatePolicy, slice_rows
+from promptops.core.suite import JUDGE, GatePolicy, slice_rows
 from promptops.gate.stats import Interval, wilson_interval
 from promptops.project.store import Ledger, Result, Run, Store
 
@@ -50,6 +50,17 @@ class CheckRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedRow:
+    """What the judge of a run said of a category or of all: `passed` of `judged`; `missed` got no verdict, `spared` failed a check."""
+
+    name: str
+    judged: int
+    passed: int
+    missed: int
+    spared: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """`categories` and `slices` by name; `worst` are failed cases first, lowest value first; `outcomes` count answers not ok."""
 
@@ -63,6 +74,21 @@ class Summary:
     ledger: Ledger
     stored: int
     untrusted_usage: int
+    judged: tuple[JudgedRow, ...] = ()
+
+    @property
+    def judged_total(self) -> JudgedRow | None:
+        """None without a judge."""
+        if not self.judged:
+            return None
+        sums = [sum(getattr(row, name) for row in self.judged) for name in ("judged", "passed", "missed", "spared")]
+        return JudgedRow(name="total", judged=sums[0], passed=sums[1], missed=sums[2], spared=sums[3])
+
+    @property
+    def too_few_verdicts(self) -> tuple[JudgedRow, ...]:
+        """Categories that lack more verdicts than the suite lets pass."""
+        most = float(self.run.header.judge.get("max_error_rate", 0.0))
+        return tuple(row for row in self.judged if row.missed > most * (row.judged + row.missed))
 
     @property
     def coverage(self) -> float:
@@ -111,6 +137,7 @@ def summarize(store: Store, run: Run) -> Summary:
     """One pass over the results of a run."""
     total, categories, slices = _Tally(), dict[str, _Tally](), dict[str, _Tally]()
     checks: dict[str, Counter[bool | None]] = {}
+    judged: dict[str, Counter[str]] = {}
     outcomes: Counter[str] = Counter()
     worst: list[Result] = []
     for result in store.results(run.id):
@@ -118,6 +145,8 @@ def summarize(store: Store, run: Run) -> Summary:
         categories.setdefault(result.category, _Tally()).add(result)
         for name in slice_rows(result.tags, run.header.slices):
             slices.setdefault(name, _Tally()).add(result)
+        if run.header.judge:
+            judged.setdefault(result.category, Counter())[_judged(result)] += 1
         for name, passed, _, _ in result.scores:
             checks.setdefault(name, Counter())[passed] += 1
         if result.outcome != "ok":
@@ -134,7 +163,16 @@ def summarize(store: Store, run: Run) -> Summary:
         checks=tuple(CheckRow(name=name, passed=counts[True], failed=counts[False], unscored=counts[None])
                      for name, counts in sorted(checks.items())),
         stored=total.scored + total.unscored,
+        judged=tuple(JudgedRow(name=name, judged=found["pass"] + found["fail"], passed=found["pass"], missed=found["missed"], spared=found["spared"])
+                     for name, found in sorted(judged.items())),
     )  # fmt: skip
+
+
+def _judged(result: Result) -> str:
+    for name, passed, _, _ in result.scores:
+        if name == JUDGE:
+            return "missed" if passed is None else "pass" if passed else "fail"
+    return "spared"
 
 
 def _worst(results: list[Result]) -> list[Result]:

@@ -27,16 +27,17 @@ Draws = dict[str, tuple[float, ...]]
 
 def decide(
     baseline: Sequence[CaseDraws], candidate: Sequence[CaseDraws], *, policy: GatePolicy | None = None,
-    draw_more: DrawMore | None = None, keep_first: bool = True, seed: int = 0,
+    draw_more: DrawMore | None = None, keep_first: bool = True, seed: int = 0, flip_rate: float = 0.0,
 ) -> Comparison:  # fmt: skip
     """A verdict for every category and slice of the cases that both sides have.
 
     More than one baseline draw a case means that they were drawn earlier, with an older provider perhaps: they screen, and
     the final test is of fresh draws only; say `keep_first=False` when those of the candidate were drawn earlier as well.
-    Without `draw_more` the draws given decide. Deterministic for a seed (and what `draw_more` gives); independent of the
+    Without `draw_more` the draws given decide. `flip_rate` is how often who scores an answer would score it otherwise the next
+    time: it lessens what could have been seen. Deterministic for a seed (and what `draw_more` gives); independent of the
     order of cases. Raises ValueError without common cases, or for a case given twice.
     """
-    evidence = _Evidence.of(baseline, candidate, policy or GatePolicy(), seed)
+    evidence = _Evidence.of(baseline, candidate, policy or GatePolicy(), seed, flip_rate)
     if draw_more is None:
         return _decide_with_what_is_there(evidence)
     return _decide_in_stages(evidence, draw_more, keep_first=keep_first)
@@ -55,10 +56,16 @@ class _Evidence:
     fresh: Draws = field(default_factory=dict)
     unpaired: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
+    flip_rate: float = 0.0
 
     @classmethod
     def of(
-        cls, baseline: Sequence[CaseDraws], candidate: Sequence[CaseDraws], policy: GatePolicy, seed: int
+        cls,
+        baseline: Sequence[CaseDraws],
+        candidate: Sequence[CaseDraws],
+        policy: GatePolicy,
+        seed: int,
+        flip_rate: float,
     ) -> "_Evidence":
         before, after = _by_id(baseline), _by_id(candidate)
         common = sorted(before.keys() & after.keys())
@@ -70,7 +77,7 @@ class _Evidence:
                 rows.setdefault(row, []).append(case_id)
         gone = {row for case in baseline for row in case.rows} - rows.keys()
         return cls(
-            policy=policy, seed=seed, rows=dict(sorted(rows.items())), groups={case_id: after[case_id].group for case_id in common},
+            policy=policy, seed=seed, flip_rate=flip_rate, rows=dict(sorted(rows.items())), groups={case_id: after[case_id].group for case_id in common},
             cached={case_id: before[case_id].draws for case_id in common}, candidate={case_id: after[case_id].draws for case_id in common},
             unpaired=tuple(sorted(before.keys() ^ after.keys())), vanished=tuple(sorted(gone)),
         )  # fmt: skip
@@ -285,7 +292,9 @@ def _detectable(evidence: _Evidence, row: str) -> float | None:
     if _fewest(known, evidence.rows[row]) < 2:
         return None
     rates = [sum(draws) / len(draws) for draws in known.values()]
-    return detectable_drop(rates, rows=len(evidence.rows), policy=evidence.policy, seed=evidence.seed)
+    return detectable_drop(
+        rates, rows=len(evidence.rows), policy=evidence.policy, seed=evidence.seed, flip_rate=evidence.flip_rate
+    )
 
 
 def _change(case_id: str, before: Sequence[float], after: Sequence[float]) -> CaseChange:
@@ -326,7 +335,7 @@ def _comparison(
     order = list(Verdict)
     verdicts.sort(key=lambda item: (order.index(item.verdict), item.p_adjusted, item.difference, item.category))
     whole = _Evidence(policy=evidence.policy, seed=evidence.seed, rows={"total": sorted(evidence.groups)}, groups=evidence.groups,
-                      cached=evidence.cached | evidence.fresh, candidate=evidence.candidate)  # fmt: skip
+                      cached=evidence.cached | evidence.fresh, candidate=evidence.candidate, flip_rate=evidence.flip_rate)  # fmt: skip
     p = _worse_p(whole, whole.units("total"))
     return Comparison(
         verdicts=tuple(verdicts), total=_judge(whole, "total", p, p, 1), alpha=evidence.policy.alpha, method=method, calls=calls,

@@ -4,17 +4,16 @@ A reviewer has one say on an answer under one rubric: labelling it again replace
 of two branches) the later one counts. Lines may come in any order and twice; they are written sorted and once.
 """
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from promptops.core.digest import digest
-from promptops.core.errors import DataError, EvaluationError, Problem
+from promptops.core.errors import DataError, Problem
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.core.rubric import CriterionScore
+from promptops.project.calibrations import write_whole
 from promptops.project.config import STORE_FOLDER
 from promptops.project.formats import format_problems, format_schema
 from promptops.project.lock import store_lock
@@ -146,7 +145,7 @@ def update_labels(root: Path, name: str, change: Callable[[list[Label]], Iterabl
     prepare_folder(root)
     with store_lock(root / STORE_FOLDER, timeout_s=_WAIT_S, name=f"labels-{name}", what=labels_path(name)):
         labels = current_labels(change(read_labels(tree, name)))
-        _write(tree.resolve(labels_path(name)), labels)
+        write_whole(tree.resolve(labels_path(name)), labels_text(labels), what="the labels")
     return labels
 
 
@@ -167,22 +166,3 @@ def labels_text(labels: Iterable[Label]) -> bytes:
     import orjson
 
     return b"".join(orjson.dumps(label.as_row()) + b"\n" for label in labels)
-
-
-def _write(path: Path, labels: list[Label]) -> None:
-    temporary = ""
-    try:
-        path.parent.mkdir(exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(labels_text(labels))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise EvaluationError("the labels cannot be written", where=f"golden/{path.name}", why=error.strerror or str(error),
-                              hint="what was there before is unchanged") from error  # fmt: skip
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)

@@ -38,10 +38,10 @@ class Evaluable:
     def rubric_digest(self) -> str:
         return digest(dict(self.rubric.document)) if self.rubric else ""
 
-    def subject(self, model: Mapping[str, Json]) -> str:
-        """What evidence is bound to: prompt, golden rows, suite with its gate, rubric (DESIGN section 3)."""
+    def subject(self, model: Mapping[str, Json], judge_digest: str = "") -> str:
+        """What evidence is bound to: prompt, golden rows, suite with its gate, rubric, and the judge if there is one."""
         parts = [self.prompt.digest(model), self.scan.digest, self.suite_digest, self.rubric_digest]
-        return digest(parts)
+        return digest([*parts, judge_digest] if judge_digest else parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,10 @@ class Project:
         tree = self.prompt_tree(name, candidate)
         prompt = load_prompt(tree, name)
         suite = load_suite(tree, name, prompt)
-        rubric = load_rubric(tree, suite.rubric, wanted_by=f"golden/{name}.yaml") if suite.rubric else None
         scan = scan_golden(tree, suite, prompt, max_case_bytes=self.config.max_case_bytes)
+        rubric = None
+        if suite.rubric:
+            rubric = load_rubric(tree, suite.rubric, wanted_by=f"golden/{name}.yaml", categories=tuple(scan.categories))
         return Evaluable(prompt=prompt, suite=suite, scan=scan, rubric=rubric, tree=tree)
 
 

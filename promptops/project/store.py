@@ -20,12 +20,14 @@ from promptops.project.config import STORE_FOLDER
 from promptops.project.formats import FORMATS, format_text
 from promptops.project.lock import store_lock
 
-VERSION = 1
+VERSION = 2
 _NO_LIMIT = 1_000_000_000
 _BURST_MINUTES = 0.1
 _BUSY_S = 10.0
 FILE = "store.sqlite3"
-RunKind = Literal["eval", "baseline", "redraw"]
+JUDGE_KEYS = "judge:"
+"""Keys of what judges are asked begin so: their calls are counted apart."""
+RunKind = Literal["eval", "baseline", "redraw", "judge"]
 RunState = Literal["running", "complete", "incomplete", "interrupted"]
 _SCHEMA = """
 create table runs (
@@ -47,6 +49,11 @@ create table results (
     answer_key text not null, outcome text not null, passed integer, value real, latency_s real not null,
     cost_nanousd integer not null, scores text not null, primary key (run_id, case_id, draw)
 ) strict, without rowid;
+create table verdicts (
+    run_id text not null references runs(id) on delete cascade, case_id text not null, draw integer not null,
+    judge text not null, vote integer not null, swapped integer not null, answer_key text not null, outcome text not null,
+    detail text not null, scores text not null, primary key (run_id, case_id, draw, judge, vote, swapped)
+) strict, without rowid;
 create table limits (
     key text primary key, requests real not null, tokens real not null, updated_at real not null, blocked_until real not null
 ) strict;
@@ -59,6 +66,7 @@ _STAGED = {
     "results": "insert into main.results select * from temp.results",
     "attempts": "insert into main.attempts(run_id, key, started_at, outcome, cost_nanousd)"
     " select run_id, key, started_at, outcome, cost_nanousd from temp.attempts order by rowid",
+    "verdicts": "insert or ignore into main.verdicts select * from temp.verdicts",
 }
 """How rows that were added beside the store go into it, parents first: an answer that is there already stays."""
 
@@ -90,6 +98,19 @@ class RunHeader:
     kind: RunKind = "eval"
     price: Mapping[str, Json] = field(default_factory=dict)
     reuse: bool = True
+    judge: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def judge_digest(self) -> str:
+        """'' without a judge."""
+        return str(self.judge.get("digest", ""))
+
+    @property
+    def judge_standing(self) -> str:
+        """Whether its verdicts count (`counts`) or are shown alone; '' without a judge."""
+        if not self.judge:
+            return ""
+        return "advisory" if self.judge.get("standing") == "advisory" else "counts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +162,34 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one judge said once of one answer: (value 0..1, reason) by criterion, or why it could not be read.
+
+    `swapped`: the answer was shown second in a comparison of two.
+    """
+
+    judge: str
+    vote: int
+    swapped: bool
+    answer_key: str
+    outcome: str
+    detail: str
+    scores: Mapping[str, tuple[float, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What a run paid: every attempt counts. `possibly_nanousd` is the worst case of those whose answer never arrived."""
+    """What a run paid: every attempt counts. `possibly_nanousd` is the worst case of those whose answer never arrived.
+
+    `judge_attempts` and `judge_nanousd` are the part of judges.
+    """
 
     attempts: int
     paid_nanousd: int
     possibly_nanousd: int
     unknown: int
+    judge_attempts: int = 0
+    judge_nanousd: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +212,7 @@ class Store:
         self._sql, self.path = connection, path
         self._answers: dict[str, StoredAnswer] = {}
         self._results: list[tuple[Any, ...]] = []
+        self._verdicts: list[tuple[Any, ...]] = []
         self._ended: list[tuple[str, int, int]] = []
 
     @property
@@ -192,10 +235,15 @@ class Store:
             )  # fmt: skip
 
     def reopen_run(self, run_id: str, *, forget_unanswered: bool = False) -> None:
-        """Let a run go on; with `forget_unanswered`, results without an answer are removed, to be asked again."""
+        """Let a run go on; with `forget_unanswered`, results without an answer or a verdict are removed, to be asked again."""
         with self._writing():
             if forget_unanswered:
-                self._sql.execute("delete from results where run_id = ? and outcome <> 'ok'", (run_id,))
+                unjudged = '%["judge",null,%'  # a judge was to score it, and there is no verdict
+                self._sql.execute(
+                    "delete from results where run_id = ? and (outcome <> 'ok' or scores like ?)", (run_id, unjudged)
+                )
+                self._sql.execute("delete from verdicts where run_id = ? and not exists (select 1 from results where results.run_id = verdicts.run_id"
+                                  " and results.case_id = verdicts.case_id and results.draw = verdicts.draw)", (run_id,))  # fmt: skip
             self._sql.execute("update runs set state = 'running', finished_at = '' where id = ?", (run_id,))
 
     def block(self, key: str, until: float) -> None:
@@ -309,6 +357,28 @@ class Store:
              result.answer_key, result.outcome, passed, result.value, result.latency_s, result.cost_nanousd, _dump(result.scores))
         )  # fmt: skip
 
+    def add_verdicts(self, run_id: str, case_id: str, draw: int, verdicts: Iterable[Verdict]) -> None:
+        """Kept until the next flush; the first to say so stays."""
+        self._verdicts += [
+            (run_id, case_id, draw, item.judge, item.vote, int(item.swapped), item.answer_key, item.outcome, item.detail, _dump(dict(item.scores)))
+            for item in verdicts
+        ]  # fmt: skip
+
+    def verdicts(self, run_id: str) -> Iterator[tuple[str, int, Verdict]]:
+        """(case id, draw, what a judge said), in that order."""
+        rows = self._sql.execute(
+            "select * from verdicts where run_id = ? order by case_id, draw, vote, judge, swapped", (run_id,)
+        )
+        return ((row[1], row[2], _verdict(row[3:])) for row in rows)
+
+    def verdicts_on(self, run_id: str, case_id: str, draw: int) -> list[Verdict]:
+        """What judges said of one answer."""
+        rows = self._sql.execute(
+            "select * from verdicts where run_id = ? and case_id = ? and draw = ? order by vote, judge, swapped",
+            (run_id, case_id, draw),
+        )
+        return [_verdict(row[3:]) for row in rows]
+
     @property
     def buffered(self) -> int:
         return len(self._results)
@@ -318,10 +388,11 @@ class Store:
         self._answers.clear()
         self._results.clear()
         self._ended.clear()
+        self._verdicts.clear()
 
     def flush(self) -> None:
         """Write what is buffered in one transaction. Raises EvaluationError when the disk refuses."""
-        if self._answers or self._results or self._ended:
+        if self._answers or self._results or self._ended or self._verdicts:
             with self._writing():
                 self._write_buffers()
             self.drop_buffers()
@@ -338,14 +409,18 @@ class Store:
             self._sql.executemany(
                 "insert or ignore into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._results
             )
+        if self._verdicts:
+            self._sql.executemany(
+                "insert or ignore into verdicts values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._verdicts
+            )
 
     def runs(self, prompt: str = "") -> list[Run]:
-        """Newest first; runs that only drew again for a comparison are left out."""
+        """Newest first; those that only drew again for a comparison, or only asked judges, are left out."""
         rows = self._sql.execute(
             "select header, state, finished_at from runs where ? in ('', prompt) order by started_at desc, rowid desc",
             (prompt,),
         )
-        return [run for run in (_run(*row) for row in rows) if run.header.kind != "redraw"]
+        return [run for run in (_run(*row) for row in rows) if run.header.kind not in ("redraw", "judge")]
 
     def run(self, run_id: str) -> Run:
         """Raises DataError for what is no run id or no run here."""
@@ -386,13 +461,15 @@ class Store:
 
     def ledger(self, run_id: str) -> Ledger:
         lost = ", ".join(f"'{outcome}'" for outcome in sorted(POSSIBLY_PAID))
-        attempts, paid, possibly, unknown = self._sql.execute(
+        attempts, paid, possibly, unknown, judged, judge_paid = self._sql.execute(
             f"select count(*), coalesce(sum(iif(outcome in ({lost}), 0, cost_nanousd)), 0),"  # noqa: S608 - our own words
-            f" coalesce(sum(iif(outcome in ({lost}), cost_nanousd, 0)), 0), coalesce(sum(outcome = 'intent'), 0)"
+            f" coalesce(sum(iif(outcome in ({lost}), cost_nanousd, 0)), 0), coalesce(sum(outcome = 'intent'), 0),"
+            f" coalesce(sum(key like '{JUDGE_KEYS}%'), 0), coalesce(sum(iif(key like '{JUDGE_KEYS}%' and outcome not in ({lost}), cost_nanousd, 0)), 0)"
             " from attempts where run_id = ?",
             (run_id,),
         ).fetchone()
-        return Ledger(attempts=attempts, paid_nanousd=paid, possibly_nanousd=possibly, unknown=unknown)
+        return Ledger(attempts=attempts, paid_nanousd=paid, possibly_nanousd=possibly, unknown=unknown,
+                      judge_attempts=judged, judge_nanousd=judge_paid)  # fmt: skip
 
     def attempts(self, run_id: str) -> Iterator[tuple[str, str, str, int]]:
         """(key, started_at, outcome, cost) of each attempt, oldest first."""
@@ -432,7 +509,7 @@ class Store:
         with self._writing():
             runs = sum(self._sql.execute("delete from runs where id = ?", (run_id,)).rowcount for run_id in run_ids)
             answers = self._sql.execute(
-                "delete from answers where key not in (select answer_key from results)"
+                "delete from answers where key not in (select answer_key from results union all select answer_key from verdicts)"
             ).rowcount
         with suppress(sqlite3.OperationalError):  # it only gives space back, and another process may be writing
             self._sql.execute("vacuum")
@@ -526,6 +603,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
                         hint="upgrade promptops")  # fmt: skip
     if version == 0:
         _create(connection, path)
+    elif version < VERSION:
+        _upgrade(connection, path)
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = normal")
     connection.execute("pragma foreign_keys = on")
@@ -545,6 +624,17 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
         with _Transaction(connection, path):
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
+            connection.execute(f"pragma user_version = {VERSION}")
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a store of version 1, which knew no judges, to this one; its rows stay as they are."""
+    with store_lock(path.parent, timeout_s=_BUSY_S):
+        if _version(connection) >= VERSION:
+            return
+        (table,) = (statement for statement in _SCHEMA.split(";") if "create table verdicts" in statement)
+        with _Transaction(connection, path):
+            connection.execute(table)
             connection.execute(f"pragma user_version = {VERSION}")
 
 
@@ -592,6 +682,14 @@ def _result(row: tuple[Any, ...]) -> Result:
     return Result(case_id=case_id, draw=draw, category=category, tags=_tags(tags), group=group, line=line, case_digest=case_digest,
                   answer_key=key, outcome=outcome, passed=None if passed is None else bool(passed), value=value, latency_s=latency,
                   cost_nanousd=cost, scores=_scores(scores))  # fmt: skip
+
+
+def _verdict(row: tuple[Any, ...]) -> Verdict:
+    judge, vote, swapped, key, outcome, detail, scores = row
+    found = {name: (value, reason) for name, (value, reason) in parse_json(scores).items()}
+    return Verdict(
+        judge=judge, vote=vote, swapped=bool(swapped), answer_key=key, outcome=outcome, detail=detail, scores=found
+    )
 
 
 # Most rows of a run say what others said, and reading them was mostly parsing the same few texts again.

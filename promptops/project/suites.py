@@ -12,7 +12,7 @@ from promptops.core.jsontext import Json
 from promptops.core.money import parse_usd
 from promptops.core.prompt import Prompt
 from promptops.core.schema import JsonSchema, pattern_schema
-from promptops.core.suite import CATEGORY, GatePolicy, ReviewPolicy, Suite
+from promptops.core.suite import CATEGORY, JUDGE, GatePolicy, JudgeConfig, ReviewPolicy, Suite
 from promptops.project.formats import format_problems
 from promptops.project.prompts import FOLDER as PROMPTS
 from promptops.project.prompts import load_schema, place_of
@@ -76,12 +76,14 @@ class _Builder:
         }
         slices = tuple(value.get("slices", ()))
         gate = self._gate(categories, slices)
+        judge = self._judge()
         if self.problems:
             raise DataError(problems=sorted(self.problems, key=place_of))
         return Suite(
             name=self.name, prompt=value["prompt"], cases_path=f"{FOLDER}/{value['cases']}", checks=common,
-            by_category=by_category, categories=tuple(categories), slices=slices, rubric=value.get("rubric", ""),
-            gate=gate, review=ReviewPolicy(**value["review"]) if "review" in value else None, settings=self._settings(by_category, common),
+            by_category=by_category, categories=tuple(categories), slices=slices, rubric=(judge.rubric if judge else "") or value.get("rubric", ""),
+            judge=judge, gate=gate, review=ReviewPolicy(**value["review"]) if "review" in value else None,
+            settings=self._settings(by_category, common),
         )  # fmt: skip
 
     def _problem(self, path: tuple[str | int, ...], what: str, hint: str = "", why: str = "") -> None:
@@ -124,6 +126,10 @@ class _Builder:
             number = 2
             while name in names:
                 name, number = f"{base}-{number}", number + 1
+            if name == JUDGE or name.startswith(f"{JUDGE}."):
+                self._problem(
+                    (*path, index, "name"), f"a check cannot be called {name!r}", "the judge's verdicts have that name"
+                )
             names.add(name)
             check = self._check((*path, index), spec["check"], name, options)
             if check is not None:
@@ -211,6 +217,22 @@ class _Builder:
         return Python(
             name=name, entry_point=wanted, function=function, options=options.get("options", {}), distribution=release
         )
+
+    def _judge(self) -> JudgeConfig | None:
+        if "judge" not in self.value:
+            return None
+        found: dict[str, Any] = dict(self.value["judge"] or {})
+        if "model" in found and "models" in found:
+            self._problem(("judge", "models"), "judge has `model` and `models`", "name one judge, or a panel")
+        model = found.pop("model", "")
+        models = tuple(found.pop("models", ())) or ((model,) if model else ())
+        if len(models) * (found.get("votes") or 1) % 2 == 0 and models:
+            self._problem(
+                ("judge", "models"), f"{len(models)} judges can be split evenly", "name an odd number of them"
+            )
+        if not found.get("rubric", self.value.get("rubric")):
+            self._problem(("judge",), "judge has no rubric", "name one: `rubric: NAME`")
+        return JudgeConfig(models=models, **found)
 
     def _gate(self, categories: Mapping[str, Mapping[str, Any]], slices: tuple[str, ...]) -> GatePolicy:
         gate = self.value.get("gate", {})

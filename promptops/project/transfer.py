@@ -13,9 +13,9 @@ from typing import IO, Any, Literal, TypeVar, get_args, get_origin
 from promptops.core.errors import DataError
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.core.names import is_name, is_run_id
-from promptops.project.store import Result, Run, RunHeader, RunState, Store, StoredAnswer
+from promptops.project.store import Result, Run, RunHeader, RunState, Store, StoredAnswer, Verdict
 
-_Row = TypeVar("_Row", RunHeader, Result, StoredAnswer)
+_Row = TypeVar("_Row", RunHeader, Result, StoredAnswer, Verdict)
 FORMAT = 1
 _FLUSH_EVERY = 1000
 _HINT = "make one with `promptops runs export`"
@@ -70,6 +70,13 @@ def _lines(store: Store, run: Run) -> Iterator[dict[str, Any]]:
             if answer is not None:
                 yield {"type": "answer", **asdict(answer)}
         yield {"type": "result", **asdict(result)}
+    for case_id, draw, verdict in store.verdicts(run.id):
+        if verdict.answer_key not in written:
+            written.add(verdict.answer_key)
+            answer = store.find_answer(verdict.answer_key)
+            if answer is not None:
+                yield {"type": "answer", **asdict(answer)}
+        yield {"type": "verdict", "case_id": case_id, "draw": draw, **asdict(verdict)}
     for key, started_at, outcome, cost in store.attempts(run.id):
         yield {"type": "attempt", "key": key, "started_at": started_at, "outcome": outcome, "cost_nanousd": cost}
 
@@ -133,6 +140,8 @@ class _Importer:
             elif kind == "result":
                 scores = tuple((name, ok, reason, value) for name, ok, reason, value in fields["scores"])
                 self._result(number, _typed(Result(**{**fields, "scores": scores})))
+            elif kind == "verdict":
+                self._verdict(fields)
             elif kind == "attempt":
                 self.attempts.append((fields["key"], fields["started_at"], fields["outcome"], fields["cost_nanousd"]))
             elif kind == "end":
@@ -176,6 +185,15 @@ class _Importer:
             self.notices.append(f"run {header.id} is already here")
         else:
             self.store.begin_run(header)
+
+    def _verdict(self, fields: dict[str, Any]) -> None:
+        if self.header is None:
+            raise ValueError("a verdict before the header")
+        case_id, draw = fields.pop("case_id"), fields.pop("draw")
+        scores = {name: (float(value), str(reason)) for name, (value, reason) in fields["scores"].items()}
+        if not isinstance(case_id, str) or not isinstance(draw, int):
+            raise TypeError("case_id")
+        self.store.add_verdicts(self.header.id, case_id, draw, [_typed(Verdict(**{**fields, "scores": scores}))])
 
     def _result(self, number: int, result: Result) -> None:
         if self.header is None:

@@ -9,7 +9,7 @@ from promptops.core.money import format_usd
 from promptops.evaluation.compare import RunComparison
 from promptops.gate import CaseChange, CategoryVerdict, Comparison, Verdict
 from promptops.gate.spend import Ratio
-from promptops.report.run import run_name
+from promptops.report.run import measured, run_name
 from promptops.report.show import show
 from promptops.report.tables import (
     count,
@@ -131,12 +131,24 @@ def method_lines(found: RunComparison) -> tuple[str, ...]:
     lines = [f"method: {comparison.method}, alpha {comparison.alpha:g}; PASS: no drop beyond the tolerance" + (f"; draws: {spent}" if spent else ""),
              f"{found.same_answers} of {comparison.total.n} cases were the same request, answered once",
              "; ".join(map(_ratio, found.spending)),
+             *judge_lines(found),
              f"before: run {found.baseline.id}, after: run {found.candidate.id}"]  # fmt: skip
     if all(verdict.detectable is None for verdict in comparison.verdicts):
         lines.append(
             "one draw does not tell what drop could have been seen; `promptops eval NAME --against REF` draws again where needed"
         )
     return tuple(lines)
+
+
+def judge_lines(found: RunComparison) -> list[str]:
+    """Who judged both runs, and how far that can be trusted."""
+    judge = found.candidate.header.judge
+    if not judge:
+        return []
+    role = (
+        "counts for nothing here, the checks alone decide" if judge["standing"] == "advisory" else "its verdicts count"
+    )
+    return [f"judge {judge['name']} by {judge['rubric']}: {role}: {judge['why']}{measured(judge)}"]
 
 
 def comparison_json(found: RunComparison) -> dict[str, Any]:
@@ -148,7 +160,7 @@ def comparison_json(found: RunComparison) -> dict[str, Any]:
         "regressed": [item.category for item in comparison.blocking], "vanished": list(comparison.vanished),
         "calls": {str(stage): calls for stage, calls in comparison.calls.items()},
         "rows": [_verdict_json(item) for item in comparison.verdicts], "total": _verdict_json(comparison.total),
-        "same_answers": found.same_answers, "spending": [_ratio_json(ratio) for ratio in found.spending],
+        "judge": dict(found.candidate.header.judge) or None, "same_answers": found.same_answers, "spending": [_ratio_json(ratio) for ratio in found.spending],
     }  # fmt: skip
 
 

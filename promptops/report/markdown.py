@@ -8,7 +8,7 @@ from promptops.evaluation.casebook import Evaluation
 from promptops.evaluation.compare import RunComparison
 from promptops.evaluation.summary import Row
 from promptops.gate import CategoryVerdict
-from promptops.report.comparison import sentence
+from promptops.report.comparison import judge_lines, sentence
 from promptops.report.run import run_line, run_name
 from promptops.report.show import escape
 from promptops.report.tables import p_value, percent, percent_interval, points, points_interval, seconds
@@ -29,6 +29,7 @@ def comparison_markdown(found: RunComparison) -> str:
     lines.append(
         f"\nMethod: {cell(comparison.method)}, alpha {comparison.alpha:g}. Runs: {found.baseline.id}, {found.candidate.id}."
     )
+    lines += [f"\n{cell(line)}" for line in judge_lines(found)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,7 @@
 """A run on the terminal and as JSON."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -131,9 +132,10 @@ def _notices(summary: Summary) -> Iterator[Text]:
             f"{summary.untrusted_usage} answers came with usage that cannot be true; their cost is an estimate",
             style="yellow",
         )
-    if header.rubric_digest:
-        yield Text("the rubric is part of the subject; no judge scored this run", style="dim")
+    yield from judge_notices(summary)
     paid = f"{ledger.attempts} calls, {format_usd(ledger.paid_nanousd)} paid" if ledger.attempts else "nothing paid"
+    if ledger.judge_attempts:
+        paid += f" (of these, the judge's: {ledger.judge_attempts} calls, {format_usd(ledger.judge_nanousd)})"
     unknown = (
         f", possibly {format_usd(ledger.possibly_nanousd)} more for answers that never arrived"
         if ledger.possibly_nanousd
@@ -143,6 +145,52 @@ def _notices(summary: Summary) -> Iterator[Text]:
     dirty = " with uncommitted changes" if header.dirty and header.commit else ""
     commit = f", commit {header.commit[:12]}{dirty}" if header.commit else ""
     yield show(f"run {summary.run.id}, subject {short(header.subject)}{commit}; {paid}{unknown}", style="dim")
+
+
+def judge_notices(summary: Summary) -> Iterator[Text]:
+    """Who judged, how far that can be trusted, and what came of it."""
+    header, total = summary.run.header, summary.judged_total
+    if total is None:
+        if header.rubric_digest:
+            yield Text(
+                "the rubric is part of the subject; no judge scored this run (`--judge MODEL` has one do it)",
+                style="dim",
+            )
+        return
+    judge = header.judge
+    counts = f"{total.passed}/{total.judged} pass" + (
+        f" ({percent(total.passed / total.judged)})" if total.judged else ""
+    )
+    counts += f", {total.spared} not judged because a check failed" if total.spared else ""
+    counts += f", {total.missed} without a verdict" if total.missed else ""
+    role = "shown, but it counts for nothing" if judge["standing"] == "advisory" else "its verdicts count"
+    style = "" if judge["standing"] == "blocking" else "yellow"
+    yield show(
+        f"judge {judge['name']} by {judge['rubric']}: {counts}; {role}: {judge['why']}{measured(judge)}", style=style
+    )
+    if judge["standing"] == "advisory":
+        yield show(
+            f"to make it count: label answers (`promptops review {header.prompt}`), then `promptops judge calibrate {header.prompt}`",
+            style="yellow",
+        )
+
+
+def measured(judge: Mapping[str, Any]) -> str:
+    """`; TPR 0.92, TNR 0.81, J 0.73 [0.55, 0.86], 120 labels` of a calibrated judge, else nothing."""
+    found = judge.get("calibration") or {}
+    if not found or found.get("j") is None:
+        return ""
+    low, high = found["j_interval"]
+    flips = f", flips {percent(found['flip_rate'])}" if found.get("flip_rate") is not None else ""
+    return f"; TPR {found['tpr']:.2f}, TNR {found['tnr']:.2f}, J {found['j']:.2f} [{low:.2f}, {high:.2f}], {found['labels']} labels{flips}"
+
+
+def judge_json(summary: Summary) -> dict[str, Any] | None:
+    """The judge of a run with its standing, and its verdicts by category; None without one."""
+    total = summary.judged_total
+    if total is None:
+        return None
+    return {**summary.run.header.judge, "total": asdict(total), "categories": [asdict(row) for row in summary.judged]}
 
 
 def _worst(results: tuple[Result, ...]) -> RenderableType:
@@ -168,6 +216,7 @@ def run_json(summary: Summary) -> dict[str, Any]:
         "categories": [_row_json(row) for row in summary.categories], "slices": [_row_json(row) for row in summary.slices],
         "checks": [{"name": item.name, "passed": item.passed, "failed": item.failed, "unscored": item.unscored} for item in summary.checks],
         "outcomes": dict(summary.outcomes), "missed_floors": [row.name for row in summary.missed_floors],
+        "judge": judge_json(summary), "judge_calls": summary.ledger.judge_attempts, "judge_paid_nanousd": summary.ledger.judge_nanousd,
         "untrusted_usage": summary.untrusted_usage, "paid_nanousd": summary.ledger.paid_nanousd, "possibly_paid_nanousd": summary.ledger.possibly_nanousd, "calls": summary.ledger.attempts,
         "worst": [{"case": item.case_id, "category": item.category, "passed": item.passed, "why": why(item)} for item in summary.worst],
     }  # fmt: skip

@@ -92,7 +92,21 @@ def render_case(view: CaseView) -> RenderableType:
     grid = table("check", "result", "why")
     for name, passed, reason, _ in result.scores:
         grid.add_row(show(name), Text(*_WORD[passed]), show(reason))
-    return Group(*parts, grid)
+    return Group(*parts, grid, *_verdicts(view))
+
+
+def _verdicts(view: CaseView) -> list[RenderableType]:
+    """What each judge said each time it was asked, with its reasons."""
+    if not view.verdicts:
+        return []
+    grid = table("judge", "vote>", "criterion", "value>", "reason")
+    for verdict in view.verdicts:
+        who, number = show(verdict.judge + (" (swapped)" if verdict.swapped else "")), str(verdict.vote + 1)
+        if verdict.outcome != "ok":
+            grid.add_row(who, number, Text("no verdict", style="yellow"), "-", show(verdict.detail))
+        for name, (value, reason) in verdict.scores.items():
+            grid.add_row(who, number, show(name), f"{value:.2f}", show(reason))
+    return [Text(""), grid]
 
 
 def case_json(view: CaseView) -> dict[str, Any]:
@@ -102,6 +116,9 @@ def case_json(view: CaseView) -> dict[str, Any]:
         "passed": result.passed, "value": result.value, "inputs": dict(view.case.inputs) if view.case else None,
         "expected": dict(view.case.expected) if view.case else None, "answer": view.answer.text if view.answer else None,
         "latency_s": result.latency_s, "cost_nanousd": result.cost_nanousd, "where": view.where,
+        "verdicts": [{"judge": item.judge, "vote": item.vote, "swapped": item.swapped, "outcome": item.outcome, "detail": item.detail,
+                      "criteria": {name: {"value": value, "reason": reason} for name, (value, reason) in item.scores.items()}}
+                     for item in view.verdicts],
         "scores": [{"check": name, "passed": passed, "reason": reason, "value": value} for name, passed, reason, value in result.scores],
     }  # fmt: skip
 
