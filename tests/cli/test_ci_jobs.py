@@ -72,7 +72,7 @@ def test_a_change_for_the_worse_is_blocked(clone: Sandbox, tmp_path: Path):
     assert (1, 1) == (check.code, gate.code)
     assert {"verdict": "blocked", "exit-code": "1", "pending": "false", "changed": PROMPT} == job.outputs
     assert job.summary.startswith("### promptops: ❌ blocked")
-    assert f"What changed in {PROMPT}: 1 setting; needs a minor version" in job.summary.replace("\\", "")
+    assert f"What changed in {PROMPT}: 1 setting; needs a patch version" in job.summary.replace("\\", "")
     assert f"::error file=prompts/{PROMPT}/prompt.md,line=1,title={PROMPT}%3A REGRESSED::" in check.out
     assert {"comment.md", "junit.xml", "report.html", "result.json"} == {
         path.name for path in clone.path("downloaded/promptops-check").iterdir()
