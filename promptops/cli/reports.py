@@ -95,12 +95,18 @@ def report(
     ] = "",
     output: Output = None,
     shown: Format = "text",
+    history: Annotated[
+        str, typer.Option(metavar="NAME", help="How this prompt did over its versions, instead of a run.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="With --history: on this model; default: that of the newest run.")
+    ] = "",
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Write a stored run as a page or a file.
 
-    Alone, or with --base beside a baseline. Without -o and --format: report.html.
+    Alone, or with --base beside a baseline; with --history a prompt over its versions. Without -o and --format: report.html.
     """
     from contextlib import closing
 
@@ -110,6 +116,14 @@ def report(
     from promptops.project.project import open_project
     from promptops.project.store import open_store
 
+    if history:
+        return _history(
+            history,
+            output or [] if as_json else output or ["history.html"],
+            model=model,
+            open_it=open_it,
+            as_json=as_json,
+        )
     asked = Reports(output or ([] if shown != "text" else ["report.html"]), shown=shown, as_json=as_json)
     pages = [file for name, file in asked.files if name == "html"]
     if open_it and not pages:
@@ -127,7 +141,35 @@ def report(
 
         emit_json({"run": evaluation.run.id, "files": [file for _, file in asked.files]})
     if open_it:
-        import webbrowser
-
-        webbrowser.open(Path(pages[0]).resolve().as_uri())
+        _open(pages[0])
     return ExitCode.OK
+
+
+def _history(name: str, outputs: Sequence[str], *, model: str, open_it: bool, as_json: bool) -> int:
+    from contextlib import closing
+
+    from promptops.cli.output import emit_json, note
+    from promptops.project.project import open_project
+    from promptops.project.store import open_store
+    from promptops.release.trend import read_trend
+    from promptops.report.trend import trend_json, trend_page
+
+    if any(not file.endswith(".html") for file in outputs):
+        raise DataError("a history is a page", where=", ".join(outputs), hint="-o FILE.html, or --json")
+    project = open_project(Path.cwd())
+    with closing(open_store(project.root)) as store:
+        trend = read_trend(store, project, name, model)
+    for file in outputs:
+        write_whole(Path(file), trend_page(trend))
+        note(f"wrote {file}")
+    if as_json:
+        emit_json(trend_json(trend))
+    if open_it and outputs:
+        _open(outputs[0])
+    return ExitCode.OK
+
+
+def _open(file: str) -> None:
+    import webbrowser
+
+    webbrowser.open(Path(file).resolve().as_uri())

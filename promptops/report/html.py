@@ -34,7 +34,7 @@ _RESULT = {True: "pass", False: "fail", None: "unscored"}
 
 def page(evaluations: Sequence[Evaluation]) -> str:
     """The whole page. Its scripts and styles are named by digest in its content policy; anything else is refused by the browser."""
-    css, script = _asset("report.css"), _asset("report.js")
+    css, script = asset("report.css"), asset("report.js")
     longest = _longest_text(evaluations)
     cases = [_case(index, case, longest) for index, item in enumerate(evaluations) for case in item.cases]
     names = [run_name(item.run) for item in evaluations]
@@ -43,9 +43,9 @@ def page(evaluations: Sequence[Evaluation]) -> str:
         if longest == _MAX_TEXT
         else f"Texts are cut at {longest} characters; `promptops view RUN --case ID` shows all."
     )
-    text: str = _environment().render_template(
+    text: str = environment().render_template(
         "report.html",
-        title=f"{', '.join(dict.fromkeys(names))}: evaluation report", css=css, script=script, csp=_policy(css, script),
+        title=f"{', '.join(dict.fromkeys(names))}: evaluation report", css=css, script=script, csp=policy(css, script),
         evaluations=[_view(index, item) for index, item in enumerate(evaluations)], cut=cut,
         data=_embedded({"names": names, "cases": cases}), footer=_footer(evaluations),
     )  # fmt: skip
@@ -53,21 +53,24 @@ def page(evaluations: Sequence[Evaluation]) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page."""
     return files("promptops.report").joinpath("page", name).read_text("utf-8")
 
 
 @cache
-def _environment() -> Any:
+def environment() -> Any:
     """Values are escaped: the template's name ends in .html."""
     from minijinja import Environment
 
-    return Environment(templates={"report.html": _asset("report.html")})
+    return Environment(templates={name: asset(name) for name in ("report.html", "trend.html")})
 
 
-def _policy(css: str, script: str) -> str:
+def policy(css: str, script: str = "") -> str:
+    """A content policy for one style and at most one script, both named by digest."""
     style, code = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, script))
-    return f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{code}'; base-uri 'none'; form-action 'none'"
+    scripts = f"script-src 'sha256-{code}'; " if script else ""
+    return f"default-src 'none'; style-src 'sha256-{style}'; {scripts}base-uri 'none'; form-action 'none'"
 
 
 def _embedded(value: Any) -> str:
