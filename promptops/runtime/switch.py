@@ -16,6 +16,7 @@ from promptops.core.names import is_name
 from promptops.runtime.flags import MAX_BYTES, FlagsError, Kills, parse_flags
 
 VARIABLE = "PROMPTOPS_KILL"
+FLAGS_VARIABLE = "PROMPTOPS_FLAGS"
 _NOBODY = ("", "0", "false", "no", "off", "none")
 _EVERYBODY = ("1", "true", "yes", "on", "all")
 _POLL_S = 0.25
@@ -113,7 +114,7 @@ class EnvironmentKills:
 
 
 class Switch:
-    """May this request ask a model at all?
+    """May this request ask a model at all? Without a `store`, the file that PROMPTOPS_FLAGS names is followed, if it names one.
 
     `blocked` reads memory only; a daemon thread looks at the flags every `poll_s` seconds, in every process that uses the
     switch (after a fork the child starts its own). Flags that cannot be read, or are not as they should be, leave the last
@@ -126,6 +127,8 @@ class Switch:
     ) -> None:  # fmt: skip
         if not 0 < poll_s <= 0.5:
             raise ValueError("poll_s is above 0 and at most 0.5, so that a kill is seen within a second")
+        if store is None and environ.get(FLAGS_VARIABLE):
+            store = FlagFile(Path(environ[FLAGS_VARIABLE]))
         self._store, self._alarm, self._clock, self._poll_s = store, alarm, clock, poll_s
         self._judges = (EnvironmentKills(environ.get(VARIABLE, "")), *judges)
         self._kills: Kills | None = Kills() if store is None else None

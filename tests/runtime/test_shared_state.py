@@ -16,9 +16,9 @@ from promptops.runtime.state.redis import RedisState
 from promptops.runtime.state.sqlite import SqliteState
 from runtime.clock import FakeClock
 from runtime.redis_server import RedisServer
+from runtime.spender import PATIENCE_S, opened, spend
 from runtime.state_contract import StateContract, hold
 
-PATIENCE_S = 60.0
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 
 
@@ -57,15 +57,6 @@ def where(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[st
     if kind == "redis":
         return request.getfixturevalue("redis_server").url, request.getfixturevalue("namespace")
     return kind, str(tmp_path / "state.sqlite3")
-
-
-def opened(where: tuple[str, str]) -> State:
-    kind, detail = where
-    if kind == "memory":
-        return MemoryState()
-    if kind == "sqlite":
-        return SqliteState(Path(detail), timeout_s=PATIENCE_S)
-    return RedisState(kind, namespace=detail, timeout_s=PATIENCE_S)
 
 
 @pytest.fixture
@@ -138,24 +129,12 @@ def test_many_values_are_invalidated(state: State):
     assert (450, 0) == (state.invalidate("t"), state.invalidate("t"))
 
 
-def _spend(where: tuple[str, str], go: object, granted: object) -> None:
-    state = opened(where)
-    go.wait(PATIENCE_S)  # type: ignore[attr-defined]
-    for number in range(30):
-        grant = state.reserve([hold(3, limit=200, window_s=86_400)], lease_s=600)
-        if isinstance(grant, Grant):
-            granted.put(1)  # type: ignore[attr-defined]
-            if number % 2:
-                state.settle(grant, [3])
-    state.close()
-
-
 @pytest.mark.parametrize("kind", ["sqlite", "redis"], indirect=True)
 def test_T9_six_processes_never_pass_the_limit(where: tuple[str, str]):
     """180 reservations of 3 against a limit of 200: exactly 66, whoever comes first."""
     context = multiprocessing.get_context("spawn")
     go, granted = context.Barrier(6), context.Queue()
-    processes = [context.Process(target=_spend, args=(where, go, granted)) for _ in range(6)]
+    processes = [context.Process(target=spend, args=(where, go, granted)) for _ in range(6)]
     for process in processes:
         process.start()
     for process in processes:
@@ -232,8 +211,8 @@ def test_T8_a_full_disk_is_an_error_and_what_is_there_stays(tmp_path: Path):
     state = SqliteState(tmp_path / "state.sqlite3", timeout_s=PATIENCE_S)
     state.put("a", "k", b"1", keep_s=60)
     state.reserve([hold(3)], lease_s=60)
-    pages = state._connection.execute("pragma page_count").fetchone()[0]
-    state._connection.execute(f"pragma max_page_count = {pages + 2}")
+    pages = state._link._connection.execute("pragma page_count").fetchone()[0]
+    state._link._connection.execute(f"pragma max_page_count = {pages + 2}")
     with pytest.raises(StateError, match="full"):
         state.put("a", "big", b"x" * 100_000, keep_s=60)
 
@@ -252,7 +231,9 @@ def test_the_file_is_for_its_user_only_and_bounded(tmp_path: Path, clock: FakeCl
     clock.advance(2000)
     for number in range(10):
         state.put("q", str(number), b"", keep_s=1000)
-    rows = state._connection.execute("select count(*), (select bytes from total) - sum(size) from entries").fetchone()
+    rows = state._link._connection.execute(
+        "select count(*), (select bytes from total) - sum(size) from entries"
+    ).fetchone()
     state.close()
 
     assert 0o600 == path.stat().st_mode & 0o777
@@ -274,7 +255,7 @@ def test_T8_a_hung_redis_costs_one_wait_and_then_nothing(tmp_path: Path, namespa
             state.used("m", 60)
         why.append("left alone" in str(caught.value))
     server.go_on()
-    state._timeout_s, state._client = PATIENCE_S, None
+    state._link.timeout_s, state._link._client = PATIENCE_S, None
     clock.advance(1)
     after = state.used("m", 60)
     server.kill()
@@ -306,11 +287,11 @@ def test_T8_only_one_call_tries_a_server_that_was_down(tmp_path: Path, namespace
     with pytest.raises(StateError):
         state.used("m", 60)
     clock.advance(1)
-    state._timeout_s, state._client = PATIENCE_S, None
+    state._link.timeout_s, state._link._client = PATIENCE_S, None
     seen: list[int] = []
     probe = threading.Thread(target=lambda: seen.append(state.used("m", 60)))
     probe.start()
-    while not state._probe.locked():
+    while not state._link._probe.locked():
         probe.join(0.01)
     with pytest.raises(StateError, match="left alone"):
         state.used("m", 60)
@@ -326,7 +307,7 @@ def test_no_tenant_is_readable_in_redis(redis_server: RedisServer, namespace: st
     state = RedisState(redis_server.url, namespace=namespace, timeout_s=PATIENCE_S)
     state.put("tenant-acme", "question", b"1", keep_s=60, tags=("tenant:acme",))
     state.reserve([hold(meter="tenant-acme")], lease_s=60)
-    client = state._client
+    client = state._link._client
     keys = client.keys(f"{{{namespace}}}:*")
     lasting = [key for key in keys if client.ttl(key) < 0]
     state.close()
@@ -348,7 +329,7 @@ def test_an_address_opens_its_state(tmp_path: Path, redis_server: RedisServer):
     for address in ("memory", f"sqlite:{tmp_path}/state.sqlite3", redis_server.url):
         state = open_state(address)
         if not isinstance(state, MemoryState):
-            state._timeout_s = PATIENCE_S
+            state._link.timeout_s = PATIENCE_S
         state.put("a", "k", b"1", keep_s=60)
         found = state.get("a", "k")
         state.close()

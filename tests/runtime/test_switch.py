@@ -293,3 +293,13 @@ def test_T30_openfeature_decides_per_tenant_and_its_failure_changes_nothing():
     api.clear_providers()
 
     assert ([True, False], [True, False], [False, True], [False, True, True]) == (first, unasked, moved, down)
+
+
+def test_the_environment_names_the_flags_file(flags: Path):
+    """A service that sets nothing but PROMPTOPS_FLAGS can be switched off."""
+    flags.write_bytes(KILLED)
+    switch = Switch(environ={"PROMPTOPS_FLAGS": str(flags)})
+    found = [bool(blocked(switch, prompt)) for prompt in ("triage", "invoice")]
+    switch.close()
+
+    assert [True, False] == found

@@ -1,14 +1,13 @@
 """State of many hosts, in Redis: reservations are one script each, so nothing comes between reading and counting."""
 
 import hashlib
-import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from promptops.runtime.state.base import BUCKETS, Denied, Entry, Grant, Hold, StateError, retry_after_s
+from promptops.runtime.state.redis_link import RedisLink
 
 if TYPE_CHECKING:
     import redis
@@ -119,31 +118,21 @@ end
 return {#names / 2, dropped}
 """
 _EXACT = 2**53
-_DOWN_S = 1.0
 
 
 class RedisState:
-    """A call waits at most `timeout_s`. After a failure the server is left alone for a second, then one call tries again.
-
-    Every key is under `{namespace}`, in one slot of a cluster. Time is the server's unless a `clock` is given. The server must
+    """Every key is under `{namespace}`, in one slot of a cluster. Time is the server's unless a `clock` is given. The server must
     not evict meters: `maxmemory-policy noeviction`.
     """
 
     blocks = True
 
     def __init__(
-        self, url: str, *, namespace: str = "promptops", timeout_s: float = 0.05, connections: int = 32,
+        self, url: str, *, namespace: str = "promptops", timeout_s: float = 0.05,
         clock: Callable[[], float] | None = None, monotonic: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._url, self._timeout_s, self._connections = url, timeout_s, connections
-        self._prefix = f"{{{namespace}}}:"
-        self._clock, self._monotonic = clock, monotonic
-        self._down_until = 0.0
-        self._why = ""
-        self._probe = threading.Lock()
-        self._pid = os.getpid()
-        self._client: redis.Redis | None = None
-        self._scripts: dict[str, Any] = {}
+        self._prefix, self._clock = f"{{{namespace}}}:", clock
+        self._link = RedisLink(url, timeout_s=timeout_s, monotonic=monotonic)
 
     def get(self, partition: str, key: str) -> Entry | None:
         name = self._entry(partition, key)
@@ -155,7 +144,7 @@ class RedisState:
             found, (seconds, microseconds) = pipeline.execute()
             return found, seconds + microseconds / 1e6
 
-        (value, at, until), server_now = self._call(read)
+        (value, at, until), server_now = self._link.call(read)
         if value is None or at is None or until is None:
             return None
         now = server_now if self._clock is None else self._clock()
@@ -167,7 +156,7 @@ class RedisState:
         )
 
     def drop(self, partition: str, key: str) -> None:
-        self._call(lambda client: client.delete(self._entry(partition, key)))
+        self._link.call(lambda client: client.delete(self._entry(partition, key)))
 
     def invalidate(self, tag: str) -> int:
         total = 0
@@ -211,13 +200,10 @@ class RedisState:
         return int(self._run(_RESERVED, [self._open], []))
 
     def after_fork(self) -> None:
-        """The parent's sockets stay the parent's; the child connects for itself."""
-        self._client, self._scripts, self._probe, self._pid = None, {}, threading.Lock(), os.getpid()
+        self._link.after_fork()
 
     def close(self) -> None:
-        if self._client is not None and self._pid == os.getpid():
-            self._client.close()
-            self._client, self._scripts = None, {}
+        self._link.close()
 
     @property
     def _open(self) -> str:
@@ -239,47 +225,4 @@ class RedisState:
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         now = "" if self._clock is None else f"{self._clock():.6f}"
-
-        def evaluate(client: "redis.Redis") -> Any:
-            prepared = self._scripts.get(script)
-            if prepared is None:
-                prepared = self._scripts[script] = client.register_script(script)
-            return prepared(keys=keys, args=[now, *arguments], client=client)
-
-        return self._call(evaluate)
-
-    def _call(self, work: "Callable[[redis.Redis], Any]") -> Any:
-        """One round trip, or StateError: at once while the server was seen to fail less than a second ago."""
-        import redis
-
-        if self._pid != os.getpid():
-            self.after_fork()
-        probing = False
-        if self._down_until:
-            probing = self._monotonic() >= self._down_until and self._probe.acquire(blocking=False)
-            if not probing:
-                raise StateError(f"Redis is left alone for a moment: {self._why}")
-        try:
-            result = work(self._client or self._connect())
-            self._down_until = 0.0
-        except (redis.RedisError, OSError) as error:
-            self._why = f"{type(error).__name__}: {error}"[:200]
-            if not isinstance(error, redis.ResponseError) or isinstance(error, redis.exceptions.ReadOnlyError):
-                self._down_until = self._monotonic() + _DOWN_S
-            raise StateError(f"Redis: {self._why}") from error
-        finally:
-            if probing:
-                self._probe.release()
-        return result
-
-    def _connect(self) -> "redis.Redis":
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        pool = redis.BlockingConnectionPool.from_url(
-            self._url, max_connections=self._connections, timeout=self._timeout_s, socket_timeout=self._timeout_s,
-            socket_connect_timeout=self._timeout_s, retry=Retry(NoBackoff(), 0), retry_on_timeout=False, decode_responses=False,
-        )  # fmt: skip
-        self._client = redis.Redis(connection_pool=pool)
-        return self._client
+        return self._link.run(script, keys, [now, *arguments])

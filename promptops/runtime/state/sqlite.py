@@ -1,15 +1,13 @@
 """State of many processes on one host, in a SQLite file."""
 
-import os
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from promptops.runtime.state.base import BUCKETS, Denied, Entry, Grant, Hold, StateError, bucket_of, retry_after_s
+from promptops.runtime.state.base import BUCKETS, Denied, Entry, Grant, Hold, bucket_of, retry_after_s
+from promptops.runtime.state.sqlite_link import SqliteLink
 
 _SCHEMA = """
 create table if not exists entries (
@@ -37,7 +35,6 @@ create index if not exists grants_until on grants(until);
 """
 _OVERHEAD_BYTES = 350
 _SWEPT = 8
-_LEFT_TO_THE_PARENT: list[sqlite3.Connection] = []
 
 
 class SqliteState:
@@ -51,13 +48,11 @@ class SqliteState:
     def __init__(
         self, path: Path, *, timeout_s: float = 0.05, max_bytes: int = 2**30, clock: Callable[[], float] = time.time
     ) -> None:
-        self._path, self._timeout_s, self._max_bytes, self._clock = path, timeout_s, max_bytes, clock
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._pid = os.getpid()
+        self._max_bytes, self._clock = max_bytes, clock
+        self._link = SqliteLink(path, _SCHEMA, timeout_s=timeout_s, synchronous="normal")
 
     def get(self, partition: str, key: str) -> Entry | None:
-        with self._use() as database:
+        with self._link.use() as database:
             row = database.execute(
                 "select value, at, until from entries where partition = ? and key = ?", (_raw(partition), _raw(key))
             ).fetchone()
@@ -72,7 +67,7 @@ class SqliteState:
             self.drop(partition, key)
             return
         now = self._clock()
-        with self._use(write=True) as database:
+        with self._link.use(write=True) as database:
             _sweep(database, "entries", "until", now)
             database.execute("delete from entries where partition = ? and key = ?", (_raw(partition), _raw(key)))
             while database.execute("select bytes from total").fetchone()[0] + size > self._max_bytes:
@@ -84,18 +79,18 @@ class SqliteState:
             database.executemany("insert or ignore into tags values (?, ?)", [(_raw(tag), entry) for tag in tags])
 
     def drop(self, partition: str, key: str) -> None:
-        with self._use(write=True) as database:
+        with self._link.use(write=True) as database:
             database.execute("delete from entries where partition = ? and key = ?", (_raw(partition), _raw(key)))
 
     def invalidate(self, tag: str) -> int:
-        with self._use(write=True) as database:
+        with self._link.use(write=True) as database:
             return database.execute(
                 "delete from entries where id in (select entry from tags where tag = ?)", (_raw(tag),)
             ).rowcount
 
     def reserve(self, holds: Sequence[Hold], *, lease_s: float, pass_soft: bool = False) -> Grant | Denied:
         now = self._clock()
-        with self._use(write=True) as database:
+        with self._link.use(write=True) as database:
             _sweep(database, "meters", "gone_at", now)
             database.execute("delete from grants where until <= ?", (now,))
             wanted: dict[tuple[str, int], int] = {}
@@ -123,7 +118,7 @@ class SqliteState:
             return grant
 
     def settle(self, grant: Grant, amounts: Sequence[int]) -> None:
-        with self._use(write=True) as database:
+        with self._link.use(write=True) as database:
             open_now = database.execute("delete from grants where id = ? and until > ?", (grant.id, self._clock()))
             if open_now.rowcount:
                 database.executemany(
@@ -133,62 +128,19 @@ class SqliteState:
                 )  # fmt: skip
 
     def used(self, meter: str, window_s: int) -> int:
-        with self._use() as database:
+        with self._link.use() as database:
             return _counted(database, meter, window_s, self._clock())
 
     def reserved(self) -> int:
-        with self._use() as database:
+        with self._link.use() as database:
             found: int = database.execute("select count(*) from grants where until > ?", (self._clock(),)).fetchone()[0]
         return found
 
     def after_fork(self) -> None:
-        """The parent's connection is left untouched: closing it here would take its locks away."""
-        if self._connection is not None:
-            _LEFT_TO_THE_PARENT.append(self._connection)
-        self._connection, self._lock, self._pid = None, threading.Lock(), os.getpid()
+        self._link.after_fork()
 
     def close(self) -> None:
-        if self._connection is not None and self._pid == os.getpid():
-            self._connection.close()
-            self._connection = None
-
-    @contextmanager
-    def _use(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """The connection, for one thread at a time; a write is one transaction."""
-        if self._pid != os.getpid():
-            self.after_fork()
-        if not self._lock.acquire(timeout=self._timeout_s):
-            raise StateError(f"{self._path} is busy for more than {self._timeout_s} s")
-        try:
-            database = self._connection or self._connect()
-            if write:
-                database.execute("begin immediate")
-            try:
-                yield database
-            except BaseException:
-                if database.in_transaction:
-                    database.rollback()
-                raise
-            if database.in_transaction:
-                database.commit()
-        except (sqlite3.Error, OSError) as error:
-            raise StateError(f"{self._path}: {error}") from error
-        finally:
-            self._lock.release()
-
-    def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # answers of customers are for this user only
-        database = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
-        try:
-            database.execute("pragma journal_mode = wal")
-            database.execute("pragma synchronous = normal")
-            if database.execute("pragma user_version").fetchone()[0] == 0:
-                database.executescript("begin immediate;" + _SCHEMA + "pragma user_version = 1; commit;")
-        except BaseException:
-            database.close()
-            raise
-        self._connection = database
-        return database
+        self._link.close()
 
 
 def _raw(text: str) -> bytes:
