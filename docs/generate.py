@@ -205,7 +205,9 @@ def _check(kind: str) -> str:
         if item["if"]["properties"]["check"]["const"] == kind
     )
     options = {
-        key: _resolved(document, node) for key, node in spec["properties"].items() if key not in ("check", "name")
+        key: _resolved(document, node)
+        for key, node in spec["properties"].items()
+        if key not in ("check", "name", "online")
     }
     text = [f"#### {kind}", "", _PROSE.get(kind) or " ".join((CHECKS[kind].__doc__ or "").split())]
     for key, word in (("oneOf", "Exactly one"), ("anyOf", "At least one")):

@@ -65,11 +65,11 @@ def split_passages(text: str, source: str) -> tuple[list[Passage], list[Problem]
 
 
 class PassageIndex:
-    """Ranked search over passages. Not thread-safe: one index per thread."""
+    """Ranked search over passages. Not thread-safe: one index per thread, or a lock around `search` of one made for `any_thread`."""
 
-    def __init__(self, passages: Iterable[Passage]) -> None:
+    def __init__(self, passages: Iterable[Passage], *, any_thread: bool = False) -> None:
         self._passages = tuple(passages)
-        self._sql = sqlite3.connect(":memory:")
+        self._sql = sqlite3.connect(":memory:", check_same_thread=not any_thread)
         self._sql.execute('create virtual table p using fts5(title, body, tokenize = "unicode61 remove_diacritics 2")')
         self._sql.executemany(
             "insert into p(rowid, title, body) values (?, ?, ?)",

@@ -106,7 +106,10 @@ class JudgeConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """The checks of one prompt's cases. `settings` is what the subject digest covers, as parsed."""
+    """The checks of one prompt's cases. `settings` is what the subject digest covers, as parsed.
+
+    `online` names the checks that also guard answers in a service; `runtime` is how the prompt is served. Neither decides a score.
+    """
 
     name: str
     prompt: str
@@ -120,6 +123,8 @@ class Suite:
     gate: GatePolicy = field(default_factory=GatePolicy)
     review: ReviewPolicy | None = None
     settings: Mapping[str, Json] = field(default_factory=dict)
+    online: frozenset[str] = frozenset()
+    runtime: Mapping[str, Json] = field(default_factory=dict)
 
     def checks_for(self, category: str) -> tuple[Check, ...]:
         return self.by_category.get(category, self.checks)

@@ -12,6 +12,7 @@ from promptops.core.jsontext import Json
 from promptops.core.money import parse_usd
 from promptops.core.prompt import Prompt
 from promptops.core.schema import JsonSchema, pattern_schema
+from promptops.core.serving import parse_settings, settings_faults
 from promptops.core.suite import CATEGORY, JUDGE, GatePolicy, JudgeConfig, ReviewPolicy, Suite
 from promptops.project.formats import format_problems
 from promptops.project.prompts import FOLDER as PROMPTS
@@ -23,7 +24,7 @@ FOLDER = "golden"
 _PLAIN = ("alpha", "tolerance", "draws", "estimand", "block_on_broken", "min_cases", "max_p50_ratio", "max_p99_ratio", "max_cost_ratio",
           "unanswered")  # fmt: skip
 """Keys of `gate` that go into the policy as they are."""
-_OUTSIDE_SUBJECT = ("prompt", "cases", "review")
+_OUTSIDE_SUBJECT = ("prompt", "cases", "review", "runtime")
 
 
 def load_suite(tree: Tree, name: str, prompt: Prompt) -> Suite:
@@ -57,6 +58,7 @@ class _Builder:
         self.value: Mapping[str, Any] = document.value
         self.problems: list[Problem] = []
         self.schemas: dict[str, JsonSchema] = {}
+        self.online: set[str] = set()
 
     def build(self) -> Suite:
         value = self.value
@@ -77,6 +79,7 @@ class _Builder:
         slices = tuple(value.get("slices", ()))
         gate = self._gate(categories, slices)
         judge = self._judge()
+        self._lint_runtime()
         if self.problems:
             raise DataError(problems=sorted(self.problems, key=place_of))
         return Suite(
@@ -84,6 +87,7 @@ class _Builder:
             by_category=by_category, categories=tuple(categories), slices=slices, rubric=(judge.rubric if judge else "") or value.get("rubric", ""),
             judge=judge, gate=gate, review=ReviewPolicy(**value["review"]) if "review" in value else None,
             settings=self._settings(by_category, common),
+            online=frozenset(self.online), runtime=value.get("runtime", {}),
         )  # fmt: skip
 
     def _problem(self, path: tuple[str | int, ...], what: str, hint: str = "", why: str = "") -> None:
@@ -93,7 +97,7 @@ class _Builder:
         """The suite as parsed, with what its names stand for."""
         every = {check.kind: check.version for checks in (common, *by_category.values()) for check in checks}
         return {
-            "suite": {key: item for key, item in self.value.items() if key not in _OUTSIDE_SUBJECT},
+            "suite": {key: _without_online(item) for key, item in self.value.items() if key not in _OUTSIDE_SUBJECT},
             "schemas": {category: schema.document for category, schema in self.schemas.items()},
             "checks": every,
         }
@@ -118,7 +122,7 @@ class _Builder:
         checks: list[Check] = []
         names = {check.name for check in others}
         for index, spec in enumerate(specs):
-            options = {key: item for key, item in spec.items() if key not in ("check", "name")}
+            options = {key: item for key, item in spec.items() if key not in ("check", "name", "online")}
             name = spec.get("name", "")
             if name in names:
                 self._problem((*path, index, "name"), f"two checks are called {name!r}", "rename one")
@@ -131,6 +135,14 @@ class _Builder:
                     (*path, index, "name"), f"a check cannot be called {name!r}", "the judge's verdicts have that name"
                 )
             names.add(name)
+            if spec.get("online"):
+                self.online.add(name)
+                if "expected" in spec and spec["check"] != "citations":
+                    self._problem(
+                        (*path, index, "online"),
+                        f"check {name} cannot be online",
+                        "there is no expected value in a service",
+                    )
             check = self._check((*path, index), spec["check"], name, options)
             if check is not None:
                 checks.append(check)
@@ -234,6 +246,24 @@ class _Builder:
             self._problem(("judge",), "judge has no rubric", "name one: `rubric: NAME`")
         return JudgeConfig(models=models, **found)
 
+    def _lint_runtime(self) -> None:
+        try:
+            settings = parse_settings(self.value.get("runtime", {}))
+        except ValueError as error:
+            self._problem(("runtime",), f"runtime: {error}")
+            return
+        for path, what in settings_faults(settings):
+            self._problem(("runtime", *path), what)
+        prompt = self.prompt
+        for number, step in enumerate(settings.fallback):
+            at = ("runtime", "fallback", number)
+            if step.step == "rules" and "rules" not in prompt.rules:
+                self._problem(at, "the step `rules` needs rules", "write the section `rules:` of rules.yaml")
+            if step.step == "search" and not prompt.knowledge:
+                self._problem(at, "the step `search` needs knowledge", "give the prompt a `knowledge:` section")
+            if step.step == "search" and prompt.output_format == "json" and "search" not in prompt.rules:
+                self._problem(at, "the step `search` cannot write JSON", "write the section `search:` of rules.yaml")
+
     def _gate(self, categories: Mapping[str, Mapping[str, Any]], slices: tuple[str, ...]) -> GatePolicy:
         gate = self.value.get("gate", {})
         by = tuple(gate.get("by", (CATEGORY, *slices)))
@@ -258,6 +288,13 @@ class _Builder:
         settings = {key: gate[key] for key in _PLAIN if key in gate}
         return GatePolicy(by=by, tolerances=tolerances, min_pass=floors if isinstance(floors, int | float) else None,
                             min_pass_by=by_name, **settings)  # fmt: skip
+
+
+def _without_online(part: Json) -> Json:
+    """A part of a suite without what only services read."""
+    if isinstance(part, dict):
+        return {key: _without_online(item) for key, item in part.items() if not (key == "online" and "check" in part)}
+    return [_without_online(item) for item in part] if isinstance(part, list) else part
 
 
 def _writes_dates(date_format: str) -> bool:

@@ -87,6 +87,10 @@ class Workers:
         self._loop_thread: threading.Thread | None = None
 
     @property
+    def has_loop(self) -> bool:
+        return self._loop is not None
+
+    @property
     def pool(self) -> ThreadPoolExecutor:
         if self._pool is None:
             with self._lock:

@@ -10,8 +10,10 @@ import pytest
 from promptops.core.checks import CHECKS
 from promptops.core.jsontext import parse_json
 from promptops.core.schema import lint_schema
+from promptops.core.serving import Settings
 from promptops.project.config import Config, ModelConfig
 from promptops.project.formats import FORMATS, FormatName, format_problems, format_schema, format_text
+from promptops.runtime.formats import bundle_format_text
 
 SUITE: dict[str, Any] = {"promptops": 1, "prompt": "p", "cases": "p.jsonl", "checks": [{"check": "equals"}]}
 RESOLVED = {
@@ -56,7 +58,7 @@ def test_every_option_of_a_check_is_a_field_of_its_class_and_back(kind: str):
     fields = {field.name for field in dataclasses.fields(CHECKS[kind])}  # type: ignore[arg-type]
     settable = {WRITTEN_AS.get((kind, name), name) for name in fields - RESOLVED.get(kind, set())}
 
-    assert settable == options_in_schema()[kind]
+    assert settable == options_in_schema()[kind] - {"online"}
 
 
 def test_the_settings_of_the_schema_are_those_of_the_configuration():
@@ -164,3 +166,12 @@ def test_all_violations_are_listed():
 def test_a_schema_is_compiled_once():
     """Each row of a million is checked against the same compiled schema."""
     assert format_schema("case") is format_schema("case")
+
+
+def test_the_runtime_section_of_a_suite_is_the_runtime_file_of_a_bundle():
+    """What people write and what ships are one format."""
+    suite = parse_json(format_text("suite"))["properties"]["runtime"]
+    bundle = parse_json(bundle_format_text("runtime"))
+
+    assert suite["properties"] == bundle["properties"]
+    assert {field.name for field in dataclasses.fields(Settings)} == set(suite["properties"])

@@ -1,6 +1,6 @@
 """local:search answers with the best passage of the knowledge base, by BM25, and its citation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from promptops.core.jsontext import Json
@@ -23,7 +23,10 @@ class Search:
 
     def respond(self, request: ModelRequest) -> Json:
         query = input_text(request, self._text)
-        hits = index_of(request.passages).search(query, top=1) if request.passages else []
+        return self.answer(index_of(request.passages).search(query, top=1) if request.passages else [], query)
+
+    def answer(self, hits: Sequence[Hit], query: str) -> Json:
+        """The answer when a search for `query` gave these hits."""
         if not hits or hits[0].score < self._min_score:
             return self._missing
         return _fill(self._found, {"passage": _view(hits[0], query)})

@@ -1,0 +1,161 @@
+"""What requests to one release share, and what all requests of a process share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from promptops.core.serving import BreakerSettings, BudgetRule
+from promptops.runtime.base import Observer, Queue, Reply, Request, Retriever, Switch
+from promptops.runtime.breaker import Breaker
+from promptops.runtime.bundle import ModelSpec, Release
+from promptops.runtime.cache import Flights, Keys
+from promptops.runtime.flow import Workers
+from promptops.runtime.grounding import Library
+from promptops.runtime.guardrails import Guard
+from promptops.runtime.pace import ExtraCalls, Latencies
+from promptops.runtime.router import Router, parse_router, routing_text
+from promptops.runtime.state import MemoryState, State, StateError
+
+if TYPE_CHECKING:
+    from promptops.core.jsontext import Json
+    from promptops.core.money import Price
+
+
+class Matcher(Protocol):
+    """The calibrated semantic cache: which earlier request of the same partition asks for the same answer."""
+
+    def find(self, partition: str, text: str, category: str) -> str | None:
+        """The key that the answer to an equivalent request is kept under; None when none is proven to be one."""
+        ...
+
+    def add(self, partition: str, text: str, category: str, key: str) -> None:
+        """Remember that the answer to this request is kept under `key`."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Shared:
+    """One for a Runtime. What survives a change of the bundle: state, breakers, observed latencies."""
+
+    state: State
+    local: MemoryState
+    switch: Switch
+    observers: tuple[Observer, ...]
+    queue: Queue | None
+    budgets: tuple[BudgetRule, ...]
+    workers: Workers
+    clock: Callable[[], float]
+    flights: Flights = field(default_factory=Flights)
+    breakers: dict[tuple[str, BreakerSettings], Breaker] = field(default_factory=dict)
+    latencies: dict[str, Latencies] = field(default_factory=dict)
+
+    def later(self, state: State, call: Callable[[], Any]) -> None:
+        """Do what nobody waits for: at once where that takes no time, else in a worker thread."""
+        if state.blocks:
+            self.workers.pool.submit(self._try, call)
+        else:
+            self._try(call)
+
+    def notice(self, event: str, reason: str) -> None:
+        for observer in self.observers:
+            try:
+                observer.noticed(event, reason)
+            except Exception:  # noqa: BLE001, S112 - an observer that fails must not fail a request
+                continue
+
+    def replied(self, request: Request, reply: Reply) -> None:
+        for observer in self.observers:
+            try:
+                observer.replied(request, reply)
+            except Exception:  # noqa: BLE001, S112 - as above
+                continue
+
+    def _try(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except StateError as error:
+            self.notice("state_failed", str(error)[:200])
+
+
+class Lane:
+    """A release made ready: its guardrails, index, router and keys."""
+
+    def __init__(self, release: Release, models: Mapping[str, ModelSpec], shared: Shared, *, default_model: str = "",
+                 retriever: Retriever | None = None, matcher: Matcher | None = None) -> None:  # fmt: skip
+        settings = release.settings
+        own = release.prompt.model or default_model
+        self.release, self.retriever, self.matcher, self._models, self._shared = release, retriever, matcher, models, shared  # fmt: skip
+        self.large, self.small = settings.large or own, settings.small or own
+        self.caches = settings.cache.ttl_s > 0
+        self.library = Library(release.prompt)
+        self.guard = Guard(release)
+        self.router: Router | None = parse_router(release.router) if release.router is not None else None
+        self._new_budgets()
+        specs = [[models[alias].provider, models[alias].model] for alias in (self.small, self.large)]
+        self.keys = Keys([release.digest, release.version, specs, release.knowledge_digest, settings.max_output_tokens])
+        self.schema_tokens = _schema_bytes(release)
+
+    @property
+    def aliases(self) -> frozenset[str]:
+        """The models this release may ask."""
+        return frozenset({self.small, self.large, self.release.settings.shadow.model} - {""})
+
+    def client(self, model: str) -> str:
+        """The name its client has among all: a local model answers by the rules of one release."""
+        if self._models[model].provider == "local":
+            return f"{self.release.name}/{self.release.version}/{model}"
+        return model
+
+    def price(self, model: str) -> "Price":
+        return self._models[model].price
+
+    def breaker(self, model: str) -> Breaker:
+        """The breaker of a model; releases and tenants that ask the same model share it."""
+        spec, settings = self._models[model], self.release.settings.breaker
+        place = (f"{spec.provider}/{spec.model}", settings)
+        found = self._shared.breakers.get(place)
+        if found is None:
+            notice = lambda event, reason: self._shared.notice(event, f"{place[0]}: {reason}")  # noqa: E731
+            found = self._shared.breakers.setdefault(place, Breaker(settings, self._shared.clock, notice))
+        return found
+
+    def latencies(self, model: str) -> Latencies:
+        spec = self._models[model]
+        place = f"{spec.provider}/{spec.model}"
+        return self._shared.latencies.get(place) or self._shared.latencies.setdefault(place, Latencies())
+
+    def hedge_after_s(self, model: str) -> float | None:
+        """When a second call may begin: the live p95; None when hedging is off or not enough was seen."""
+        hedge, seen = self.release.settings.hedge, self.latencies(model)
+        return seen.p95_s if hedge.share > 0 and seen.count >= hedge.min_calls else None
+
+    def routing_text(self, inputs: "Mapping[str, Json]") -> str:
+        return routing_text(inputs)
+
+    def after_fork(self) -> None:
+        self.library.after_fork()
+        self._new_budgets()
+
+    def _new_budgets(self) -> None:
+        self.retries = ExtraCalls(self.release.settings.retry.share)
+        self.hedges = ExtraCalls(self.release.settings.hedge.share)
+
+
+def _schema_bytes(release: Release) -> int:
+    """The schema of the answer is part of what is sent."""
+    from promptops.core.jsontext import canonical_json
+
+    schema = release.prompt.output_schema
+    return len(canonical_json(schema.document)) if schema else 0
+
+
+def budget_rules(rules: Sequence[BudgetRule]) -> tuple[BudgetRule, ...]:
+    """Rules of the service for all prompts, checked like those of a suite. Raises ValueError."""
+    from promptops.core.serving import Settings, settings_faults
+
+    for rule in rules:
+        rule.nanousd  # noqa: B018 - parsed for its ValueError
+    faults = settings_faults(Settings(budgets=tuple(rules)))
+    if faults:
+        raise ValueError("; ".join(what for _, what in faults))
+    return tuple(rules)
