@@ -11,6 +11,7 @@ from promptops.cli import (
     explain,
     files,
     history,
+    judge,
     kill,
     reports,
     review,
@@ -64,4 +65,5 @@ app.command("sync")(channels.sync)
 app.add_typer(baseline.app, name="baseline", help="Recorded draws of what is released: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")
 app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, export, import, gc.")
+app.add_typer(judge.app, name="judge", help="How far a judge can be trusted: calibrate, report, attack.")
 app.add_typer(review.app, name="review", help="People label answers: label, assign, report, export, import, due.")

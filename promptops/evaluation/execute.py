@@ -28,7 +28,7 @@ from promptops.project.store import RateLimit, Result, Run, RunHeader, RunState,
 DRAIN_S = 5.0
 _FLUSH_EVERY = 256
 _LOOKAHEAD = 32
-_EXIT: dict[Stop, ExitCode] = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
+STOP_EXIT: dict[Stop, ExitCode] = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class Executed:
         """Of the execution alone: floors and gates are judged elsewhere."""
         if self.run.state == "complete":
             return ExitCode.OK
-        return _EXIT.get(self.progress.stopped_by, ExitCode.NOT_EVALUATED)
+        return STOP_EXIT.get(self.progress.stopped_by, ExitCode.NOT_EVALUATED)
 
 
 async def execute(
@@ -116,7 +116,7 @@ async def execute(
         progress = execution.progress
         if progress.done == progress.planned:
             state = "complete" if execution.is_evaluated else "incomplete"
-        elif progress.stopped_by not in _EXIT:
+        elif progress.stopped_by not in STOP_EXIT:
             state = "incomplete"
     except EvaluationError as error:
         store.drop_buffers()
@@ -202,7 +202,7 @@ class _Execution:
         questions = self._questions(draws)
         tasks = [asyncio.ensure_future(self._work(questions)) for _ in range(workers)]
         async with stop_on_signals(self._stop, tasks, DRAIN_S):
-            await _finish(tasks)
+            await finish_all(tasks)
         self._store.flush()
         self._report()
 
@@ -325,7 +325,7 @@ class _Execution:
         self._on_progress(progress)
 
 
-async def _finish(tasks: Sequence["asyncio.Future[None]"]) -> None:
+async def finish_all(tasks: Sequence["asyncio.Future[None]"]) -> None:
     """Wait for all workers; the first error of ours ends the others and is raised, cancelled ones are done."""
     pending: set[asyncio.Future[None]] = set(tasks)
     while pending:

@@ -1,25 +1,45 @@
 """The judge at work in a run: asked only for answers that pass their checks, counted, and stopped with the run."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from promptops.core.knowledge import Passage
 from promptops.core.suite import JUDGE, Case
-from promptops.evaluation.admission import Admission, Stop, Window
+from promptops.evaluation.admission import Admission, SpendCap, Stop, Window
 from promptops.evaluation.asking import Asker
 from promptops.evaluation.breaker import Breaker
 from promptops.evaluation.clients import limit_key
-from promptops.evaluation.judge import Judge, is_readable, with_verdict
+from promptops.evaluation.judge import Judge, JudgeSetup, is_readable, with_verdict
 from promptops.evaluation.plan import Clock, Plan
 from promptops.evaluation.retry import RetryPolicy
 from promptops.evaluation.scoring import Scored
 from promptops.models.base import Client
-from promptops.project.config import ModelConfig
 from promptops.project.store import RateLimit, RunHeader, Store
 
 if TYPE_CHECKING:
     from promptops.evaluation.execute import Options, Progress
+
+
+def open_askers(
+    setup: JudgeSetup, clients: Sequence[Client], store: Store, run_id: str, *, planned: int, clock: Clock, options: "Options", cap: SpendCap,
+    on_stop: Callable[[Stop, str], None], on_cost: Callable[[int], None],
+) -> tuple[list[Asker], list[Admission]]:  # fmt: skip
+    """One asker for each judge of a run, with a door of its own: another server, another key, other limits, but one cap."""
+    askers: list[Asker] = []
+    for model, client in zip(setup.models, clients, strict=True):
+
+        def stopped(reason: Stop, detail: str, who: str = model.alias) -> None:
+            on_stop(reason, f"judge {who}: {detail}" if detail else f"judge {who}")
+
+        admission = Admission(
+            store, run_id, clock, window=Window(options.concurrency), on_stop=stopped, cap=cap, breaker=Breaker(patience_s=options.outage_patience_s),
+            limit=RateLimit(key=limit_key(model), rpm=model.rpm, tpm=model.tpm),
+        )  # fmt: skip
+        retry = RetryPolicy(planned=planned * setup.votes, rng=random.Random(run_id))  # noqa: S311 - jitter
+        askers.append(Asker(client, store, clock, price=model.price, admission=admission, retry=retry, share=True, on_cost=on_cost,
+                            accept=lambda text: is_readable(text, setup)))  # fmt: skip
+    return askers, [asker.admission for asker in askers]
 
 
 class Judging:
@@ -42,29 +62,14 @@ class Judging:
         self.missed: dict[str, list[int]] = {}
         self.only_unjudged = 0
         self._suffix = "" if options.reuse_judge else f":{header.id}"
-        self._admissions: list[Admission] = []
-        askers = [
-            self._asker(model, client, clock, options, header)
-            for model, client in zip(plan.judge.models, clients, strict=True)
-        ]
+        askers, self._admissions = open_askers(
+            plan.judge, clients, store, header.id, planned=header.planned, clock=clock, options=options, cap=main.cap, on_stop=main.stop,
+            on_cost=progress.paid,
+        )  # fmt: skip
         self._judge = Judge(plan.judge, askers, store)
         every = [main, *self._admissions]
         for admission in every:
             admission.peers = [peer for peer in every if peer is not admission]
-
-    def _asker(self, model: ModelConfig, client: Client, clock: Clock, options: "Options", header: RunHeader) -> Asker:
-        def stopped(reason: Stop, detail: str) -> None:
-            self._main.stop(reason, f"judge {model.alias}: {detail}" if detail else f"judge {model.alias}")
-
-        admission = Admission(
-            self._store, header.id, clock, window=Window(options.concurrency), on_stop=stopped, cap=self._main.cap,
-            breaker=Breaker(patience_s=options.outage_patience_s),
-            limit=RateLimit(key=limit_key(model), rpm=model.rpm, tpm=model.tpm),
-        )  # fmt: skip
-        self._admissions.append(admission)
-        retry = RetryPolicy(planned=header.planned * self._setup.votes, rng=random.Random(header.id))  # noqa: S311 - jitter
-        return Asker(client, self._store, clock, price=model.price, admission=admission, retry=retry, share=True, on_cost=self._progress.paid,
-                     accept=lambda text: is_readable(text, self._setup))  # fmt: skip
 
     @property
     def calls(self) -> int:

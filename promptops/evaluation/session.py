@@ -83,6 +83,21 @@ def _check_handles(plan: Plan, client: Client, options: Options) -> None:
 def _check_cap(plan: Plan, client: Client, options: Options) -> None:
     if options.cap.max_nanousd is None:
         return
+    check_judge_cap(plan, options)
+    if not client.paid:
+        return
+    where = f"model {plan.model.alias}"
+    if plan.model.price.free:
+        raise DataError("--max-cost needs prices", where=where, hint="state input_usd_per_mtok and output_usd_per_mtok")
+    if "max_output_tokens" not in plan.evaluable.prompt.params:
+        raise DataError("--max-cost needs a longest answer", where=f"prompts/{plan.evaluable.prompt.name}/prompt.md",
+                        why="an answer without a limit has no worst case", hint="state params.max_output_tokens")  # fmt: skip
+
+
+def check_judge_cap(plan: Plan, options: Options) -> None:
+    """Raises DataError when there is a cap that cannot be kept with the plan's judge."""
+    if options.cap.max_nanousd is None:
+        return
     for model in plan.judge.models if plan.judge else ():
         if model.price.free:
             raise DataError(
@@ -93,11 +108,3 @@ def _check_cap(plan: Plan, client: Client, options: Options) -> None:
     if plan.judge and "max_output_tokens" not in plan.judge.params:
         raise DataError("--max-cost needs a longest verdict", where=f"golden/{plan.evaluable.suite.name}.yaml",
                         why="an answer without a limit has no worst case", hint="state judge.params.max_output_tokens")  # fmt: skip
-    if not client.paid:
-        return
-    where = f"model {plan.model.alias}"
-    if plan.model.price.free:
-        raise DataError("--max-cost needs prices", where=where, hint="state input_usd_per_mtok and output_usd_per_mtok")
-    if "max_output_tokens" not in plan.evaluable.prompt.params:
-        raise DataError("--max-cost needs a longest answer", where=f"prompts/{plan.evaluable.prompt.name}/prompt.md",
-                        why="an answer without a limit has no worst case", hint="state params.max_output_tokens")  # fmt: skip

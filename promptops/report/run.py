@@ -12,6 +12,7 @@ from promptops.core.money import format_usd
 from promptops.evaluation.admission import MAX_WAIT_S
 from promptops.evaluation.scoring import first_reason
 from promptops.evaluation.summary import Row, Summary
+from promptops.gate.standing import MIN_LABELS
 from promptops.project.store import Result, Run
 from promptops.report.show import escape, show
 from promptops.report.tables import count, headline, next_line, percent, percent_interval, seconds, table
@@ -168,7 +169,12 @@ def judge_notices(summary: Summary) -> Iterator[Text]:
     yield show(
         f"judge {judge['name']} by {judge['rubric']}: {counts}; {role}: {judge['why']}{measured(judge)}", style=style
     )
-    if judge["standing"] == "advisory":
+    if judge["standing"] == "advisory" and judge["calibration"].get("labels", 0) >= MIN_LABELS:
+        yield show(
+            f"`promptops judge calibrate {header.prompt}` shows where it errs; a clearer rubric or another model may do better",
+            style="yellow",
+        )
+    elif judge["standing"] == "advisory":
         yield show(
             f"to make it count: label answers (`promptops review {header.prompt}`), then `promptops judge calibrate {header.prompt}`",
             style="yellow",
