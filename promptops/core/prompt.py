@@ -75,7 +75,10 @@ class Knowledge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """Everything that decides what a model is asked, resolved; `rules` configures the local models."""
+    """Everything that decides what a model is asked, resolved; `rules` configures the local models.
+
+    `tools` are functions the model may call: `{name, description, parameters, strict}`.
+    """
 
     name: str
     messages: tuple[MessageTemplate, ...]
@@ -87,6 +90,7 @@ class Prompt:
     untrusted: tuple[str, ...] = ()
     output_format: OutputFormat = "text"
     output_schema: JsonSchema | None = None
+    tools: tuple[Mapping[str, Json], ...] = ()
     examples: tuple[Example, ...] = ()
     knowledge: Knowledge | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +111,7 @@ class Prompt:
             "output": [self.output_format, self.output_schema.document if self.output_schema else None],
             "examples": [[dict(example.inputs), example.output] for example in self.examples],
             "knowledge": self.knowledge.as_dict() if self.knowledge else None,
+            **({"tools": [dict(tool) for tool in self.tools]} if self.tools else {}),
         }
 
     def digest(self, model: Mapping[str, Json]) -> str:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from typing import cast
 
 from promptops.core.jsontext import canonical_json
 from promptops.core.money import Price
+from promptops.core.outcome import Outcome
 from promptops.evaluation.admission import Admission
 from promptops.evaluation.retry import RetryPolicy
-from promptops.models.base import Answer, Client, ModelRequest
+from promptops.models.base import Answer, Client, ModelRequest, is_answer
 from promptops.models.replay import RecordingClient
 from promptops.project.store import Store, StoredAnswer
 
@@ -43,15 +45,15 @@ class Asker:
             found = await asyncio.shield(self._asking[key])
         if found is not None:
             self._on_reuse()
-            if found.outcome == "ok" and isinstance(self.client, RecordingClient):
+            if isinstance(self.client, RecordingClient):
                 self.client.keep(request, _as_answer(found))
             return found
         if not (self.client.paid and self._share):
             call = self._call(request, key) if self.client.paid else self.client.answer(request)
-            return self._keep(await call, key)
+            return self._keep(request, await call, key)
         future = self._asking[key] = asyncio.get_running_loop().create_future()
         try:
-            found = self._keep(await self._call(request, key), key)
+            found = self._keep(request, await self._call(request, key), key)
             future.set_result(found)
         finally:
             del self._asking[key]
@@ -76,19 +78,20 @@ class Asker:
         """(tokens, nano-dollars) the call can use at the most: no token is shorter than a byte."""
         if request.output_schema is not self._schema[0]:  # nearly always the same
             self._schema = (request.output_schema, len(canonical_json(request.output_schema)))
-        input_tokens = self._schema[1] + sum(len(message.content.encode()) + 16 for message in request.messages)
+        tools = len(canonical_json([dict(tool) for tool in request.tools])) if request.tools else 0
+        input_tokens = self._schema[1] + tools + sum(len(message.content.encode()) + 16 for message in request.messages)
         output_tokens = int(request.params.get("max_output_tokens", _OUTPUT_TOKENS))
         worst = self._price.cost_nanousd(input_tokens=input_tokens, output_tokens=output_tokens)
         return input_tokens // 3 + output_tokens, worst
 
-    def _keep(self, answer: Answer, key: str) -> StoredAnswer:
+    def _keep(self, request: ModelRequest, answer: Answer, key: str) -> StoredAnswer:
         self._on_cost(answer.cost_nanousd)
         stored = StoredAnswer(
             key=key, outcome=answer.outcome, text=answer.text, detail=answer.detail, model=answer.model, input_tokens=answer.input_tokens,
             output_tokens=answer.output_tokens, usage_trusted=answer.usage_trusted, cost_nanousd=answer.cost_nanousd,
             latency_s=answer.latency_s, created_at=self._clock().isoformat(timespec="seconds"),
         )  # fmt: skip
-        if answer.outcome == "ok" and self._accept(answer.text):
+        if is_answer(request, answer) and self._accept(answer.text):
             self._store.add_answer(stored)
             if self._share:
                 self._fresh[key] = stored
@@ -96,6 +99,7 @@ class Asker:
 
 
 def _as_answer(stored: StoredAnswer) -> Answer:
-    return Answer(outcome="ok", text=stored.text, detail=stored.detail, model=stored.model, input_tokens=stored.input_tokens,
+    outcome = cast("Outcome", stored.outcome)
+    return Answer(outcome=outcome, text=stored.text, detail=stored.detail, model=stored.model, input_tokens=stored.input_tokens,
                   output_tokens=stored.output_tokens, cost_nanousd=stored.cost_nanousd, usage_trusted=stored.usage_trusted,
                   latency_s=stored.latency_s)  # fmt: skip

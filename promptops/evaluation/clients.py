@@ -17,6 +17,7 @@ from promptops.models.local.echo import Echo
 from promptops.models.local.extractive import Extractive
 from promptops.models.local.rules import Rules
 from promptops.models.local.search import Search
+from promptops.models.responses import UNSUPPORTED
 from promptops.models.secret import Secret
 from promptops.project.config import ModelConfig, check_host
 
@@ -31,10 +32,14 @@ _NEED_A_SECTION = ("rules", "classifier", "search")
 def identify(model: ModelConfig, prompt: Prompt, golden_digest: str) -> dict[str, Json]:
     """What decides the answers besides the request; part of the prompt digest and of every answer's key.
 
-    Raises DataError when the prompt does not configure the local model.
+    Raises DataError when the prompt does not configure the local model, or has parameters that its API does not know.
     """
     if model.provider != "local":
-        return {"provider": model.provider, "model": model.model, "url": model.base_url}
+        identity: dict[str, Json] = {"provider": model.provider, "model": model.model, "url": model.base_url}
+        if model.api == "responses":
+            _check_params(prompt, model)
+            identity["api"] = model.api
+        return identity
     name = _local_name(model, prompt)
     rules = prompt.rules
     settings: dict[str, Json] = {"text": list(_text(prompt)), "settings": rules.get(name, {})}
@@ -72,7 +77,14 @@ def open_remote(model: ModelConfig, environment: Mapping[str, str] | None = None
         return SdkClient(**shared, api_version=model.azure_api_version, token=_token_provider(model))
     from promptops.models.http import HttpClient
 
-    return HttpClient(**shared, stream=model.stream)
+    return HttpClient(**shared, stream=model.stream, api=model.api)
+
+
+def _check_params(prompt: Prompt, model: ModelConfig) -> None:
+    unknown = [name for name in UNSUPPORTED if name in prompt.params]
+    if unknown:
+        raise DataError(f"the Responses API has no {', '.join(unknown)}", where=f"prompts/{prompt.name}/prompt.md",
+                        hint=f'leave it out, or set api = "chat" for model {model.alias}')  # fmt: skip
 
 
 def limit_key(model: ModelConfig, environment: Mapping[str, str] | None = None) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
-from promptops.core.checks import Completion
+from promptops.core.checks import Completion, ToolCalls
 from promptops.core.digest import digest
 from promptops.core.errors import EvaluationError, ExitCode, PromptopsError
 from promptops.core.knowledge import Passage
@@ -167,7 +168,9 @@ class _Execution:
         self._prompt, self._suite = plan.evaluable.prompt, plan.evaluable.suite
         self._local = plan.model.provider == "local"
         self._schema = dict(self._prompt.output_schema.document) if self._prompt.output_schema else None
-        self._fixed = digest([dict(plan.identity), dict(self._prompt.params), self._prompt.output_format, self._schema])
+        tools = [dict(tool) for tool in self._prompt.tools]
+        fixed = [dict(plan.identity), dict(self._prompt.params), self._prompt.output_format, self._schema]
+        self._fixed = digest([*fixed, tools] if tools else fixed)
         self.progress = Progress(planned=header.planned, max_cost_nanousd=options.cap.max_nanousd)
         ledger, cap = store.ledger(header.id), options.cap
         self._calls_before = ledger.attempts
@@ -213,6 +216,8 @@ class _Execution:
             self._asker.forget()
             stored = self._find([(case.id, request.draw, key) for case, request, key in asked])
             for (case, request, key), answer in zip(asked, stored, strict=True):
+                if answer and not self._options.answers_of and not self._is_answer(case, request.passages, answer):
+                    answer = None  # calls of tools that another suite could score  # noqa: PLW2901
                 yield _Question(case, request, key, answer)
 
     def _request(self, drawn: tuple[Case, int]) -> tuple[Case, ModelRequest]:
@@ -220,7 +225,7 @@ class _Execution:
         passages = prompt.passages_for(case.inputs)
         request = ModelRequest(
             messages=prompt.render(case.inputs, passages), params=prompt.params, output_format=prompt.output_format,
-            output_schema=self._schema, inputs=case.inputs, passages=passages, draw=draw,
+            output_schema=self._schema, tools=prompt.tools, inputs=case.inputs, passages=passages, draw=draw,
         )  # fmt: skip
         return case, request
 
@@ -280,23 +285,33 @@ class _Execution:
             return
 
     async def _scored(self, question: _Question, answer: StoredAnswer) -> Scored:
-        case, passages = question.case, question.request.passages
-        scored = self._score(case, answer, passages)
+        scored = self._score(question, answer)
         if self._judging is None or answer.outcome != "ok":
             return scored
-        return await self._judging.score(case, question.request.draw, passages, answer.text, scored)
+        case, request = question.case, question.request
+        return await self._judging.score(case, request.draw, request.passages, answer.text, scored)
 
-    def _score(self, case: Case, answer: StoredAnswer, passages: tuple[Passage, ...]) -> Scored:
+    def _is_answer(self, case: Case, passages: tuple[Passage, ...], answer: StoredAnswer) -> bool:
+        """Whether it can be scored: text, or calls of tools where the suite says which they should be."""
+        if answer.outcome != "tool_call":
+            return answer.outcome == "ok"
+        checks = (item for item in self._suite.checks_for(case.category) if isinstance(item, ToolCalls))
+        return bool(answer.text) and any(check.wanted(case.facts(passages)) is not None for check in checks)
+
+    def _score(self, question: _Question, answer: StoredAnswer) -> Scored:
         """By the suite's checks; an answer that is none fails where the policy says so, and has no score elsewhere."""
-        if answer.outcome != "ok":
+        if not self._is_answer(question.case, question.request.passages, answer):
             reason = f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome
             fails = self._suite.gate.fails(answer.outcome)
             passed, value = (False, 0.0) if fails else (None, None)
             return Scored(passed=passed, value=value, scores=(("answer", passed, reason, value),))
-        completion = Completion.of(
-            answer.text, self._prompt.output_format, latency_s=answer.latency_s, cost_nanousd=answer.cost_nanousd
-        )
-        return score(self._suite.checks_for(case.category), completion, case.facts(passages))
+        spent: dict[str, Any] = {"latency_s": answer.latency_s, "cost_nanousd": answer.cost_nanousd}
+        if answer.outcome == "tool_call":
+            completion = Completion.of_calls(answer.text, **spent)
+        else:
+            completion = Completion.of(answer.text, self._prompt.output_format, **spent)
+        case = question.case
+        return score(self._suite.checks_for(case.category), completion, case.facts(question.request.passages))
 
     def _key(self, request: ModelRequest) -> str:
         """The digest of everything that decides the answer, which draw of it this is, and the run if it is to have its own."""
@@ -307,11 +322,12 @@ class _Execution:
 
     def _record(self, question: _Question, answer: StoredAnswer, scored: Scored) -> None:
         case, draw = question.case, question.request.draw
+        outcome = "ok" if self._is_answer(case, question.request.passages, answer) else answer.outcome
         self.progress.add(case.category, passed=scored.passed)
         self._store.add_result(
             self._run_id,
             Result(case_id=case.id, draw=draw, category=case.category, tags=case.tags, group=case.group, line=case.line,
-                   case_digest=case.digest, answer_key=answer.key, outcome=answer.outcome, passed=scored.passed, value=scored.value,
+                   case_digest=case.digest, answer_key=answer.key, outcome=outcome, passed=scored.passed, value=scored.value,
                    latency_s=answer.latency_s, cost_nanousd=answer.cost_nanousd, scores=scored.scores),
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ class ModelRequest:
     params: Mapping[str, Json] = field(default_factory=dict)
     output_format: OutputFormat = "text"
     output_schema: Mapping[str, Json] | None = None
+    tools: tuple[Mapping[str, Json], ...] = ()
     inputs: Mapping[str, Json] = field(default_factory=dict)
     passages: tuple[Passage, ...] = ()
     draw: int = 0
@@ -26,7 +27,9 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How a call ended. `detail` explains an outcome other than ok; `model` is what the provider says it ran.
+    """How a call ended. `detail` explains an outcome, or says how probable an answer was; `model` is what the provider says it ran.
+
+    The text of the outcome `tool_call` is the canonical JSON of the calls, a list of `{"arguments": ..., "name": ...}`.
 
     `input_tokens` include the `cached_input_tokens`. `retry_after_s` is what the provider asked for;
     `sent` is False when the request cannot have reached it.
@@ -52,6 +55,11 @@ class Answer:
             cached_input_tokens=self.cached_input_tokens, output_tokens=self.output_tokens, cost_nanousd=self.cost_nanousd,
             usage_trusted=self.usage_trusted, latency_s=latency_s, retry_after_s=self.retry_after_s, sent=self.sent,
         )  # fmt: skip
+
+
+def is_answer(request: ModelRequest, answer: Answer) -> bool:
+    """Whether it is worth keeping for who asks the same: text, or calls of the tools that were offered."""
+    return answer.outcome == "ok" or (answer.outcome == "tool_call" and bool(request.tools and answer.text))
 
 
 class Client(Protocol):

@@ -3,7 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from promptops.core.errors import EvaluationError
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
@@ -12,6 +12,7 @@ from promptops.models.base import Answer, ModelRequest
 from promptops.models.body import MAX_RESPONSE_BYTES, CappedBody, TooLarge
 from promptops.models.call import Frame, cause_of
 from promptops.models.parse import Response, parse_response
+from promptops.models.responses import as_completion, responses_body
 from promptops.models.secret import Secret
 from promptops.models.stream import StreamReader
 from promptops.models.wire import request_body
@@ -23,11 +24,12 @@ class HttpClient:
     """One model on one server. The key goes to `base_url` only and is cut out of everything that comes back."""
 
     def __init__(
-        self, *, base_url: str, model: str, key: Secret, price: Price, timeout_s: float, stream: bool = False
-    ) -> None:
+        self, *, base_url: str, model: str, key: Secret, price: Price, timeout_s: float, stream: bool = False,
+        api: Literal["chat", "responses"] = "chat",
+    ) -> None:  # fmt: skip
         self._base, self._model, self._price, self._stream = base_url.rstrip("/"), model, price, stream
         self._host = self._base.partition("//")[2].partition("/")[0]
-        self._key, self._timeout_s = key, timeout_s
+        self._key, self._timeout_s, self._api = key, timeout_s, api
         self._frame: Frame | None = None
         self._session: Any = None
 
@@ -62,8 +64,11 @@ class HttpClient:
             await self._session.close()
 
     async def _call(self, request: ModelRequest) -> Answer:
-        body = canonical_json(request_body(request, self._model, stream=self._stream))
-        async with self._post("/chat/completions", body) as response:
+        if self._api == "responses":
+            path, body, read = "/responses", responses_body(request, self._model), as_completion
+        else:
+            path, body, read = "/chat/completions", request_body(request, self._model, stream=self._stream), None
+        async with self._post(path, canonical_json(body)) as response:
             if self._stream and response.status == 200:
                 return await self._read_stream(response, request)
             data = await _read(response)
@@ -71,7 +76,7 @@ class HttpClient:
         found = Response(
             status=response.status, body=self._key.redact_bytes(data), retry_after=retry_after, host=self._host
         )
-        return parse_response(found, request, self._price)
+        return parse_response(found, request, self._price, read=read)
 
     async def _read_stream(self, response: Any, request: ModelRequest) -> Answer:
         import aiohttp

@@ -1,13 +1,14 @@
 """One reading of what an OpenAI-compatible server sends, whatever transport brought it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from promptops.core.jsontext import Json, JsonError, parse_json
+from promptops.core.jsontext import Json, JsonError, canonical_json, parse_json
 from promptops.core.money import Price
 from promptops.core.outcome import Outcome
 from promptops.core.text import estimate_tokens
@@ -37,15 +38,20 @@ class Response:
     host: str = ""
 
 
-def parse_response(response: Response, request: ModelRequest, price: Price) -> Answer:
-    """The answer in a response; anything but one complete text answer is an outcome of its own."""
+def parse_response(
+    response: Response, request: ModelRequest, price: Price, *, read: Callable[[Json], Json] | None = None
+) -> Answer:
+    """The answer in a response; anything but one complete text answer is an outcome of its own.
+
+    `read` makes a chat completion of what the server sends, where that is something else.
+    """
     if response.status != 200:
         return _parse_failure(response)
     try:
         document = parse_json(response.body)
     except JsonError as error:
         return _priced(_bad(f"not JSON ({error})", response.body), {}, request, price)
-    return parse_document(document, request, price, response.body)
+    return parse_document(read(document) if read else document, request, price, response.body)
 
 
 def parse_document(document: Json, request: ModelRequest, price: Price, body: bytes) -> Answer:
@@ -95,8 +101,10 @@ def _read_document(document: dict[str, Any], body: bytes) -> _Read:
     message = choices[0].get("message")
     if not isinstance(message, dict):
         return _bad("no message", body)
-    found = _read_message(message, choices[0].get("finish_reason"))
-    return _bad(found[2], body) if found[0] == "bad_response" else found
+    outcome, text, detail = _read_message(message, choices[0].get("finish_reason"))
+    if outcome == "bad_response":
+        return _bad(detail, body)
+    return outcome, text, _probability(choices[0].get("logprobs")) if outcome == "ok" else detail
 
 
 def _read_message(message: dict[str, Any], finish: Json) -> _Read:
@@ -106,7 +114,7 @@ def _read_message(message: dict[str, Any], finish: Json) -> _Read:
     if finish == "content_filter":
         return "filtered", "", "stopped by the provider's content filter"
     if message.get("tool_calls") or finish in ("tool_calls", "function_call"):
-        return "tool_call", "", "the model called a tool"
+        return _read_calls(message.get("tool_calls"), finish)
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
         content = "".join(map(str, texts)) if texts and all(isinstance(text, str) for text in texts) else None
@@ -115,6 +123,46 @@ def _read_message(message: dict[str, Any], finish: Json) -> _Read:
     if finish == "length":
         return "truncated", content, "cut at max_output_tokens"
     return ("ok", content, "") if content else ("bad_response", "", "empty content")
+
+
+def _read_calls(calls: Json, finish: Json) -> _Read:
+    """The calls as canonical JSON; arguments that are no JSON stay the text they are, for a check to find."""
+    if finish == "length":
+        return "truncated", "", "cut at max_output_tokens"
+    found: list[Json] = []
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            return "bad_response", "", "a tool call without a name"
+        arguments = function.get("arguments") or "{}"
+        if isinstance(arguments, str):
+            with suppress(JsonError):
+                arguments = parse_json(arguments)
+        found.append({"name": function["name"], "arguments": arguments})
+    names = ", ".join(call["name"] for call in found)
+    return (
+        "tool_call",
+        canonical_json(found).decode() if found else "",
+        f"the model called {names}" if names else "the model called a tool",
+    )
+
+
+def _probability(logprobs: Json) -> str:
+    """How probable the answer was to the model, where that was asked for and can be read."""
+    tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
+    values = (
+        [token.get("logprob") if isinstance(token, dict) else None for token in tokens]
+        if isinstance(tokens, list)
+        else []
+    )
+    numbers = [
+        value
+        for value in values
+        if isinstance(value, int | float) and not isinstance(value, bool) and -1e6 < value <= 0
+    ]
+    if not numbers or len(numbers) != len(values):
+        return ""
+    return f"mean logprob {sum(numbers) / len(numbers):.4f} over {len(numbers)} tokens"
 
 
 def _priced(read: _Read, document: dict[str, Any], request: ModelRequest, price: Price) -> Answer:

@@ -8,7 +8,7 @@ from pathlib import Path
 from promptops.core.digest import digest
 from promptops.core.errors import EvaluationError
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
-from promptops.models.base import Answer, Client, ModelRequest
+from promptops.models.base import Answer, Client, ModelRequest, is_answer
 from promptops.models.wire import request_body
 
 
@@ -38,7 +38,7 @@ class RecordingClient:
 
     def keep(self, request: ModelRequest, answer: Answer) -> None:
         """Record an answer, whoever asked for it; what is no answer is not recorded."""
-        if answer.outcome == "ok":
+        if is_answer(request, answer):
             self._write(recording_name(request, self._model), canonical_json(asdict(answer)))
 
     async def close(self) -> None:

@@ -15,6 +15,8 @@ class StreamReader:
         self._rest = b""
         self._text: list[str] = []
         self._message: dict[str, Any] = {}
+        self._calls: dict[Any, dict[str, str]] = {}
+        self._logprobs: list[Json] = []
         self._finish: Json = None
         self._document: dict[str, Any] = {}
         self._fault = ""
@@ -30,8 +32,10 @@ class StreamReader:
         """A stream without its end, or with an error in it, is no answer: what came before is not scored."""
         if self._fault or not self._done:
             return Answer(outcome="stream", detail=self._fault or "the stream ended before [DONE]")
-        message = {**self._message, "content": "".join(self._text)}
-        document = {**self._document, "choices": [{"message": message, "finish_reason": self._finish}]}
+        calls = [{"function": function} for function in self._calls.values()]
+        message = {**self._message, "content": "".join(self._text), **({"tool_calls": calls} if calls else {})}
+        choice = {"message": message, "finish_reason": self._finish, "logprobs": {"content": self._logprobs}}
+        document = {**self._document, "choices": [choice]}
         return parse_document(document, request, price, b"(stream)")
 
     def _event(self, data: bytes) -> None:
@@ -56,5 +60,23 @@ class StreamReader:
         if isinstance(delta, dict):
             if isinstance(delta.get("content"), str):
                 self._text.append(delta["content"])
-            self._message |= {name: delta[name] for name in ("refusal", "tool_calls") if delta.get(name)}
+            if delta.get("refusal"):
+                self._message["refusal"] = f"{self._message.get('refusal', '')}{delta['refusal']}"
+            for piece in delta.get("tool_calls") or ():
+                self._call(piece)
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
+            self._logprobs += logprobs["content"]
         self._finish = choice.get("finish_reason") or self._finish
+
+    def _call(self, piece: Json) -> None:
+        """A tool call comes as a name and then its arguments in pieces, told apart by an index."""
+        function = piece.get("function") if isinstance(piece, dict) else None
+        if not isinstance(function, dict):
+            self._fault = "a tool call that is none"
+            return
+        index = piece.get("index", 0)
+        call = self._calls.setdefault(index if isinstance(index, int) else 0, {"name": "", "arguments": ""})
+        for name in call:
+            if isinstance(function.get(name), str):
+                call[name] += function[name]

@@ -6,6 +6,7 @@ from promptops.core.jsontext import Json
 from promptops.models.base import ModelRequest
 
 _PARAMS = {"max_output_tokens": "max_completion_tokens"}
+CHOICES = ("auto", "none", "required")
 
 
 def request_body(request: ModelRequest, model: str, *, stream: bool) -> dict[str, Json]:
@@ -15,6 +16,11 @@ def request_body(request: ModelRequest, model: str, *, stream: bool) -> dict[str
         "messages": [message.as_dict() for message in request.messages],
         **{_PARAMS.get(name, name): value for name, value in request.params.items()},
     }
+    if request.tools:
+        body["tools"] = [{"type": "function", "function": dict(tool)} for tool in request.tools]
+        choice = body.get("tool_choice", "auto")
+        if choice not in CHOICES:
+            body["tool_choice"] = {"type": "function", "function": {"name": choice}}
     if request.output_format == "json":
         body["response_format"] = _response_format(request.output_schema)
     if stream:

@@ -47,6 +47,7 @@ class ModelConfig:
     timeout_s: float = 60.0
     transport: Literal["http", "sdk"] = "http"
     stream: bool = False
+    api: Literal["chat", "responses"] = "chat"
     azure_api_version: str = ""
     token_provider: str = ""
     rpm: int | None = None
@@ -230,6 +231,9 @@ def _model_problems(table: Mapping[str, Any], alias: str, where: str) -> list[Pr
                 why="azure_api_version and token_provider are its options",
             )
         )
+    if table.get("api") == "responses" and (table.get("transport") == "sdk" or table.get("stream")):
+        problems.append(Problem(what=f"model {alias!r} cannot use the Responses API so", where=where,
+                                why="it is asked over http, without streaming", hint="leave out transport and stream"))  # fmt: skip
     if table.get("transport") == "sdk" and table.get("stream"):
         problems.append(
             Problem(what=f"model {alias!r} cannot stream over the sdk", where=where, hint="use transport http")

@@ -129,6 +129,7 @@ class _Builder:
             "knowledge": self._knowledge() if "knowledge" in fields else None,
             "examples": self._examples(input_schema) if "examples" in fields else (),
             "rules": self._rules(),
+            "tools": self._tools(),
         }
         if self.problems or input_schema is None:
             raise DataError(problems=sorted(self.problems, key=place_of))
@@ -296,6 +297,37 @@ class _Builder:
                                   for item in schema.violations(row["inputs"])]  # fmt: skip
             examples.append(Example(inputs=row["inputs"], output=row["output"]))
         return tuple(examples)
+
+    def _tools(self) -> tuple[Mapping[str, Json], ...]:
+        choice = self.fields.get("params", {}).get("tool_choice", "auto")
+        if "tools" not in self.fields:
+            if "tool_choice" in self.fields.get("params", {}):
+                self._problem(
+                    ("params", "tool_choice"), "tool_choice without tools", "name a file of them under `tools`"
+                )
+            return ()
+        path = f"{self.folder}/{self.fields['tools']}"
+        try:
+            document = parse_json(read_text(self.tree, path, wanted_by=f"{self.where}:{self.header.line(('tools',))}"))
+        except JsonError as error:
+            self.problems.append(Problem(what="not JSON", where=path, why=str(error)))
+            return ()
+        except DataError as error:
+            self.problems += error.problems
+            return ()
+        problems = list(format_problems("tools", document, lambda _: path))
+        self.problems += problems
+        if problems:
+            return ()
+        tools = tuple(item.get("function", item) for item in document)
+        for tool in tools:
+            self.problems += lint_schema(tool.get("parameters", {"type": "object"}), f"{path} ({tool['name']})")
+        names = [tool["name"] for tool in tools]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self.problems.append(Problem(what=f"two tools are called {name!r}", where=path, hint="rename one"))
+        if choice not in ("auto", "none", "required", *names):
+            self._problem(("params", "tool_choice"), f"tool_choice {choice!r} is no tool", did_you_mean(choice, names))
+        return tools
 
     def _rules(self) -> Mapping[str, Json]:
         path = f"{self.folder}/rules.yaml"

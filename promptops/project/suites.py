@@ -165,6 +165,8 @@ class _Builder:
                     "no look-around, no back-references",
                     str(error)[:120],
                 )
+        if kind == "tool_call" and not self.prompt.tools:
+            self._problem(path, "check tool_call without tools", "name a file of them under `tools` in the prompt")
         if kind == "language" and "is" in options:
             options = {"is_" if key == "is" else key: item for key, item in options.items()}
         if (

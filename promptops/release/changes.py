@@ -156,6 +156,8 @@ def _settings(old: Prompt, new: Prompt) -> tuple[SettingChange, ...]:
     params = sorted(old.params.keys() | new.params.keys())
     pairs += [(f"params.{key}", old.params.get(key), new.params.get(key)) for key in params]
     pairs.append(("untrusted", sorted(old.untrusted), sorted(new.untrusted)))
+    before, after = ([dict(tool) for tool in side.tools] or None for side in (old, new))
+    pairs.append(("tools", before, after))
     for key in ("query", "into", "top", "scope_input", "scope_files"):
         before, after = (getattr(side.knowledge, key, None) for side in (old, new))
         pairs.append((f"knowledge.{key}", _plain(before), _plain(after)))

@@ -21,6 +21,7 @@ def render_prompt(evaluable: Evaluable, model: str, identity: Mapping[str, Json]
             ("params", canonical_json(dict(prompt.params)).decode() if prompt.params else ""),
             ("inputs", ", ".join(sorted(prompt.input_names)) + (f" (untrusted: {', '.join(prompt.untrusted)})" if prompt.untrusted else "")),
             ("output", prompt.output_format + (" with a schema" if prompt.output_schema else "")),
+            ("tools", ", ".join(str(tool["name"]) for tool in prompt.tools)),
             ("examples", str(len(prompt.examples)) if prompt.examples else ""),
             ("knowledge", f"{len(prompt.knowledge.passages)} passages, best {prompt.knowledge.top} shown" if prompt.knowledge else ""),
             ("rubric", suite.rubric), ("prompt digest", short(prompt.digest(identity))), ("subject", short(evaluable.subject(identity)))]  # fmt: skip
@@ -44,6 +45,7 @@ def prompt_json(evaluable: Evaluable, model: str, identity: Mapping[str, Json]) 
         "name": prompt.name, "description": prompt.description, "owners": list(prompt.owners), "model": model, "params": dict(prompt.params),
         "messages": [{"role": message.role, "template": message.template.source} for message in prompt.messages],
         "inputs": sorted(prompt.input_names), "untrusted": list(prompt.untrusted), "output_format": prompt.output_format,
+        "tools": [dict(tool) for tool in prompt.tools],
         "passages": len(prompt.knowledge.passages) if prompt.knowledge else 0, "examples": len(prompt.examples), "rubric": suite.rubric,
         "prompt_digest": prompt.digest(identity), "golden_digest": scan.digest, "subject": evaluable.subject(identity),
         "cases": scan.count, "categories": dict(scan.categories), "slices": dict(scan.slices),

@@ -11,7 +11,7 @@ from promptops.core.digest import short
 from promptops.core.money import format_usd
 from promptops.evaluation.admission import MAX_WAIT_S
 from promptops.evaluation.scoring import first_reason
-from promptops.evaluation.summary import Row, Summary
+from promptops.evaluation.summary import Row, Summary, gate_policy
 from promptops.gate.standing import MIN_LABELS
 from promptops.project.store import Result, Run
 from promptops.report.show import escape, show
@@ -124,10 +124,12 @@ def _notices(summary: Summary) -> Iterator[Text]:
             f"{header.repeat} draws a case, each counted; draws of one case are alike, so the intervals are too narrow",
             style="yellow",
         )
+    policy = gate_policy(summary.run)
     for outcome, number in sorted(summary.outcomes.items()):
-        yield show(
-            f"{count(number, 'answer')} ended in {outcome}: not scored, and not counted as wrong", style="yellow"
+        counted = (
+            "counted as failed (gate.unanswered)" if policy.fails(outcome) else "not scored, and not counted as wrong"
         )
+        yield show(f"{count(number, 'answer')} ended in {outcome}: {counted}", style="yellow")
     if summary.untrusted_usage:
         yield Text(
             f"{summary.untrusted_usage} answers came with usage that cannot be true; their cost is an estimate",

@@ -87,6 +87,7 @@ def render_case(view: CaseView) -> RenderableType:
     parts += [
         Text("\nanswer:", style="bold"),
         show(view.answer.text if view.answer else f"(none: {result.outcome})"),
+        *([show(f"({view.answer.detail})", style="dim")] if view.answer and view.answer.detail else []),
         Text(""),
     ]
     grid = table("check", "result", "why")
@@ -115,6 +116,7 @@ def case_json(view: CaseView) -> dict[str, Any]:
         "case": result.case_id, "draw": result.draw, "category": result.category, "tags": dict(result.tags), "outcome": result.outcome,
         "passed": result.passed, "value": result.value, "inputs": dict(view.case.inputs) if view.case else None,
         "expected": dict(view.case.expected) if view.case else None, "answer": view.answer.text if view.answer else None,
+        "detail": view.answer.detail if view.answer else "",
         "latency_s": result.latency_s, "cost_nanousd": result.cost_nanousd, "where": view.where,
         "verdicts": [{"judge": item.judge, "vote": item.vote, "swapped": item.swapped, "outcome": item.outcome, "detail": item.detail,
                       "criteria": {name: {"value": value, "reason": reason} for name, (value, reason) in item.scores.items()}}

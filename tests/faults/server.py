@@ -35,7 +35,7 @@ class Call:
     @property
     def prompt(self) -> str:
         """The last message, which holds the case."""
-        return str(self.body["messages"][-1]["content"])
+        return str((self.body.get("messages") or self.body["input"])[-1]["content"])
 
 
 @dataclass(slots=True)
@@ -152,8 +152,44 @@ def answer(content: Any = "fine", **fields: Any) -> Fault:
 
 
 def document(value: Any, *, status: int = 200, **headers: str) -> Fault:
-    """Any JSON value; NaN is written as Python writes it."""
-    return raw(json.dumps(value).encode(), status=status, **headers)
+    """Any JSON value; NaN is written as Python writes it. To a Responses call, a completion is sent in its words."""
+
+    async def fault(wire: Wire) -> None:
+        told = as_response(value) if wire.call.path.endswith("/responses") and status == 200 else value
+        await raw(json.dumps(told).encode(), status=status, **headers)(wire)
+
+    return fault
+
+
+def as_response(value: Any) -> Any:
+    """A chat completion as the Responses API would have answered; anything else as it is."""
+    try:
+        (choice,), usage = value["choices"], value["usage"]
+        message, finish = choice["message"], choice["finish_reason"]
+        content, calls = message["content"], message.get("tool_calls") or ()
+    except (KeyError, TypeError, ValueError):
+        return value
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}] if content is not None else []
+    told = [part | {"type": "output_text", "logprobs": (choice.get("logprobs") or {}).get("content", [])}
+            if part.get("type") == "text" else part for part in parts]  # fmt: skip
+    if "refusal" in message:
+        told.append({"type": "refusal", "refusal": message["refusal"]})
+    output = [{"type": "reasoning", "summary": []}, {"type": "message", "role": "assistant", "content": told}]
+    output += [{"type": "function_call", "call_id": call.get("id"), **call["function"]} for call in calls]
+    reasons = {"length": "max_output_tokens", "content_filter": "content_filter"}
+    counted = usage and isinstance(usage, dict)
+    names = {
+        "prompt_tokens": "input_tokens",
+        "completion_tokens": "output_tokens",
+        "prompt_tokens_details": "input_tokens_details",
+    }
+    return {
+        "id": "resp_1", "object": "response", "model": value["model"], "output": output, "error": value.get("error"),
+        "status": "incomplete" if finish in reasons else "completed",
+        "incomplete_details": {"reason": reasons[finish]} if finish in reasons else None,
+        "usage": {names[name]: count for name, count in usage.items() if name in names} if counted else usage,
+        **({"created": value["created"]} if value.get("created") != 1 else {}),
+    }  # fmt: skip
 
 
 def failure(status: int, *, code: str = "", **headers: str) -> Fault:

@@ -42,22 +42,28 @@ def sdk_client(url: str, **settings: Any) -> Client:
     return SdkClient(**_settings(url) | settings)
 
 
+def responses_client(url: str, **settings: Any) -> Client:
+    return HttpClient(**_settings(url) | settings, api="responses")
+
+
 def _settings(url: str) -> dict[str, Any]:
     return {"base_url": url, "model": "a-model", "key": Secret(CANARY), "price": PRICE, "timeout_s": 5.0}
 
 
-@pytest.fixture(params=[http_client, sdk_client], ids=["http", "sdk"])
+@pytest.fixture(params=[http_client, sdk_client, responses_client], ids=["http", "sdk", "responses"])
 def make_client(request: pytest.FixtureRequest) -> MakeClient:
     return request.param
 
 
-def ask(make_client: MakeClient, url: str, times: int = 1, **settings: Any) -> list[Answer]:
+def ask(
+    make_client: MakeClient, url: str, times: int = 1, request: ModelRequest = REQUEST, **settings: Any
+) -> list[Answer]:
     """Answers without their latency, the only part that is measured."""
 
     async def run() -> list[Answer]:
         client = make_client(url, **settings)
         try:
-            return [await client.answer(REQUEST) for _ in range(times)]
+            return [await client.answer(request) for _ in range(times)]
         finally:
             await client.close()
 
@@ -73,16 +79,20 @@ def ask_once(make_client: MakeClient, fault: Fault, **settings: Any) -> Answer:
     return found
 
 
-def test_both_transports_send_the_same_and_the_key_in_its_header_alone(make_client: MakeClient):
+def test_all_send_the_same_and_the_key_in_its_header_alone(make_client: MakeClient):
     """Retries, parameters and the key are not left to a library."""
+    path, messages, more = "/v1/chat/completions", "messages", {}
+    if make_client is responses_client:
+        path, messages, more = "/v1/responses", "input", {"store": False}
     with FaultServer(lambda _: answer()) as server:
         ask(make_client, server.url, times=2)
 
     expected = {
         "model": "a-model",
-        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}],
+        messages: [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}],
+        **more,
     }
-    assert [("/v1/chat/completions", expected)] * 2 == [(call.path, dict(call.body)) for call in server.calls]
+    assert [(path, expected)] * 2 == [(call.path, dict(call.body)) for call in server.calls]
     assert [f"Bearer {CANARY}"] * 2 == [call.headers["authorization"] for call in server.calls]
     others = [value for call in server.calls for name, value in call.headers.items() if name != "authorization"]
     assert not [value for value in others if CANARY in value]
@@ -109,7 +119,7 @@ _MESSAGES: dict[str, tuple[Fault, Answer]] = {
     ),
     "tool_calls": (
         answer(None, finish="tool_calls", tool_calls=[{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]),
-        replace(_EMPTY, outcome="tool_call", detail="the model called a tool"),
+        replace(_EMPTY, outcome="tool_call", text='[{"arguments":{},"name":"f"}]', detail="the model called f"),
     ),
     "length": (answer("fi", finish="length"), replace(GOOD, text="fi", outcome="truncated", detail="cut at max_output_tokens")),
 }  # fmt: skip
@@ -119,6 +129,80 @@ _MESSAGES: dict[str, tuple[Fault, Answer]] = {
 def test_an_answer_that_is_not_one_has_an_outcome_of_its_own(make_client: MakeClient, fault: Fault, expected: Answer):
     """Refused, filtered, cut and tool calls are told apart, and what they cost is counted."""
     assert expected == ask_once(make_client, fault)
+
+
+REFUND = {
+    "name": "refund",
+    "description": "Give money back.",
+    "parameters": {"type": "object", "properties": {"order": {"type": "string"}}},
+}
+WITH_TOOLS = replace(
+    REQUEST, tools=(REFUND,), params={"tool_choice": "refund", "parallel_tool_calls": False, "logprobs": True}
+)
+
+
+def test_tools_and_logprobs_are_asked_for_in_the_words_of_the_api(make_client: MakeClient):
+    """A tool that must be called is named as each API names it."""
+    with FaultServer(lambda _: answer()) as server:
+        ask(make_client, server.url, request=WITH_TOOLS)
+
+    (body,) = (call.body for call in server.calls)
+    names = ("tools", "tool_choice", "parallel_tool_calls", "logprobs", "include")
+    chat = [
+        [{"type": "function", "function": REFUND}],
+        {"type": "function", "function": {"name": "refund"}},
+        False,
+        True,
+        None,
+    ]
+    responses = [
+        [{"type": "function", **REFUND}],
+        {"type": "function", "name": "refund"},
+        False,
+        None,
+        ["message.output_text.logprobs"],
+    ]
+    assert (responses if make_client is responses_client else chat) == [body.get(name) for name in names]
+
+
+def called(*calls: tuple[str, Any]) -> Fault:
+    tools = [
+        {"id": "1", "type": "function", "function": {"name": name, "arguments": arguments}} for name, arguments in calls
+    ]
+    return answer(None, finish="tool_calls", tool_calls=tools)
+
+
+_CALLS: dict[str, tuple[Fault, str, str]] = {
+    "two": (called(("b", '{"y": 1, "x": [2]}'), ("a", "{}")), "tool_call", '[{"arguments":{"x":[2],"y":1},"name":"b"},{"arguments":{},"name":"a"}]'),
+    "no arguments": (called(("a", "")), "tool_call", '[{"arguments":{},"name":"a"}]'),
+    "arguments that are no JSON": (called(("a", '{"x": ')), "tool_call", '[{"arguments":"{\\"x\\": ","name":"a"}]'),
+    "no name": (called((None, "{}")), "bad_response", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "outcome", "text"), _CALLS.values(), ids=_CALLS)
+def test_tool_calls_are_read_as_canonical_json(make_client: MakeClient, fault: Fault, outcome: str, text: str):
+    """In the order they came; what is wrong with the arguments is for a check to say."""
+    found = ask_once(make_client, fault, request=WITH_TOOLS)
+
+    assert (outcome, text, 20) == (found.outcome, found.text, found.cost_nanousd)
+
+
+_LOGPROBS: dict[str, tuple[Any, str]] = {
+    "numbers": ([{"token": "fi", "logprob": -0.5}, {"token": "ne", "logprob": -1}], "mean logprob -0.7500 over 2 tokens"),
+    "certain": ([{"token": "fine", "logprob": 0}], "mean logprob 0.0000 over 1 tokens"),
+    "a text": ([{"token": "fine", "logprob": "-1"}], ""), "positive": ([{"token": "fine", "logprob": 1}], ""),
+    "not all": ([{"token": "fi", "logprob": -1}, {"token": "ne"}], ""), "none": ([], ""), "no tokens": ([1], ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("tokens", "detail"), _LOGPROBS.values(), ids=_LOGPROBS)
+def test_the_mean_logprob_is_kept_with_the_answer(make_client: MakeClient, tokens: Any, detail: str):
+    """(-0.5 - 1) / 2; a list that cannot be read in full says nothing."""
+    value = completion("fine")
+    value["choices"][0]["logprobs"] = {"content": tokens}
+
+    assert replace(GOOD, detail=detail) == ask_once(make_client, document(value))
 
 
 @pytest.mark.parametrize("content", [None, 5, "", [], [{"type": "image"}], {"text": "fine"}, True], ids=repr)
@@ -365,6 +449,33 @@ _STREAMS: dict[str, tuple[Fault, str]] = {
 def test_part_of_a_stream_is_no_answer(fault: Fault, outcome: str):
     """Text is only scored from a stream that ended as it should."""
     assert outcome == ask_once(streaming_client, fault, timeout_s=1.0 if outcome == "timeout" else 5.0).outcome
+
+
+def test_tool_calls_of_a_stream_are_put_together():
+    """Names and arguments come in pieces, several calls side by side."""
+
+    def piece(index: int, **function: str) -> dict[str, Any]:
+        return provider.delta(tool_calls=[{"index": index, "function": function}])
+
+    chunks = [piece(0, name="a", arguments=""), piece(1, name="b", arguments='{"x"'), piece(0, arguments="{}"), piece(1, arguments=": 1}"),
+              provider.delta(finish="tool_calls"), provider.USAGE_CHUNK]  # fmt: skip
+    found = ask_once(streaming_client, provider.events(chunks))
+
+    assert ("tool_call", '[{"arguments":{},"name":"a"},{"arguments":{"x":1},"name":"b"}]', 20) == (
+        found.outcome, found.text, found.cost_nanousd,
+    )  # fmt: skip
+
+
+def test_logprobs_of_a_stream_are_put_together():
+    """As without streaming."""
+    first, second = provider.delta("fi"), provider.delta("ne")
+    first["choices"][0]["logprobs"] = {"content": [{"logprob": -1}]}
+    second["choices"][0]["logprobs"] = {"content": [{"logprob": -2}]}
+    chunks = [first, second, provider.delta(finish="stop"), provider.USAGE_CHUNK]
+
+    assert replace(GOOD, detail="mean logprob -1.5000 over 2 tokens") == ask_once(
+        streaming_client, provider.events(chunks)
+    )
 
 
 def test_a_whole_stream_is_the_answer():

@@ -4,13 +4,14 @@ from promptops.core.checks.answers import Contains, Equals, JsonSchemaCheck, Key
 from promptops.core.checks.base import CaseFacts, Check, Completion, OutputFormat, Score, Unscored
 from promptops.core.checks.forms import Format, Language, Length
 from promptops.core.checks.sources import Citations, Cost, Latency, Python, Sql
+from promptops.core.checks.tools import ToolCalls
 
 CHECKS: dict[str, type[Check]] = {
     check.kind: check
     for check in (JsonSchemaCheck, Equals, Contains, NotContains, Keywords, Regex, Length, Format, Language, Citations,
-                  Sql, Similarity, Latency, Cost, Python)
+                  Sql, Similarity, Latency, Cost, ToolCalls, Python)
 }  # fmt: skip
 
 __all__ = ["CHECKS", "CaseFacts", "Check", "Citations", "Completion", "Contains", "Cost", "Equals", "Format",
            "JsonSchemaCheck", "Keywords", "Language", "Latency", "Length", "NotContains", "OutputFormat", "Python",
-           "Regex", "Score", "Similarity", "Sql", "Unscored"]  # fmt: skip
+           "Regex", "Score", "Similarity", "Sql", "ToolCalls", "Unscored"]  # fmt: skip

@@ -31,7 +31,10 @@ class Unscored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One answer: its text, and its value when the prompt asks for JSON (`json_error` when it is none)."""
+    """One answer: its text, and its value when the prompt asks for JSON (`json_error` when it is none).
+
+    For an answer that calls tools, the text is the canonical JSON of `tool_calls`, each `{"arguments": ..., "name": ...}`.
+    """
 
     text: str
     format: OutputFormat = "text"
@@ -39,6 +42,7 @@ class Completion:
     json_error: str = ""
     latency_s: float = 0.0
     cost_nanousd: int = 0
+    tool_calls: Sequence[Mapping[str, Json]] = ()
 
     @classmethod
     def of(
@@ -53,6 +57,14 @@ class Completion:
                 json_error = f"the answer is not JSON: {error}"
         return cls(text=text, format=output_format, value=value, json_error=json_error,
                    latency_s=latency_s, cost_nanousd=cost_nanousd)  # fmt: skip
+
+    @classmethod
+    def of_calls(cls, text: str, *, latency_s: float = 0.0, cost_nanousd: int = 0) -> "Completion":
+        """An answer that calls tools, from the canonical JSON of the calls."""
+        calls = parse_json(text)
+        return cls(
+            text=text, format="json", value=calls, tool_calls=calls, latency_s=latency_s, cost_nanousd=cost_nanousd
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
