@@ -225,6 +225,7 @@ def test_what_is_not_asked_of_a_model_is_outside_the_digest(change: dict[str, An
         {"knowledge": dataclasses.replace(KNOWLEDGE, top=3)}, {"knowledge": dataclasses.replace(KNOWLEDGE, query="lang")},
         {"knowledge": dataclasses.replace(KNOWLEDGE, passages=(GERMANY, FRANCE))},
         {"knowledge": dataclasses.replace(KNOWLEDGE, passages=(dataclasses.replace(FRANCE, text=FRANCE.text + " "), GERMANY))},
+        {"tools": ({"name": "refund"},)},
         {"messages": _prompt(("system", "Label it. "), ("user", "{{ ticket }} ({{ lang }})")).messages},
         {"messages": _prompt(("user", "Label it."), ("user", "{{ ticket }} ({{ lang }})")).messages},
         {"messages": _prompt(("user", "{{ ticket }} ({{ lang }})")).messages},
@@ -248,7 +249,7 @@ def test_the_model_that_answers_is_part_of_the_digest():
 
 def test_every_field_of_a_prompt_is_inside_or_outside_the_digest():
     """A new field has to choose: it needs a row in one of the two tables above."""
-    inside = {"messages", "params", "input_schema", "output_format", "output_schema", "examples", "knowledge"}
+    inside = {"messages", "params", "input_schema", "output_format", "output_schema", "examples", "knowledge", "tools"}
     outside = {"name", "description", "owners", "model", "untrusted", "rules", "_shown"}
 
     assert inside | outside == {field.name for field in dataclasses.fields(Prompt)}
