@@ -13,6 +13,7 @@ from promptops.cli import (
     history,
     judge,
     kill,
+    release,
     reports,
     review,
     route,
@@ -62,8 +63,12 @@ app.command("hold")(channels.hold)
 app.command("resume")(channels.resume)
 app.command("status")(channels.status)
 app.command("sync")(channels.sync)
+app.command("approve")(release.approve)
+app.command("release")(release.release)
+app.command("audit-log")(release.audit_log)
+app.command("doctor")(release.doctor)
 app.add_typer(baseline.app, name="baseline", help="Recorded draws of what is released: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")
 app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, export, import, gc.")
 app.add_typer(judge.app, name="judge", help="How far a judge can be trusted: calibrate, report, attack.")
-app.add_typer(review.app, name="review", help="People label answers: label, assign, report, export, import, due.")
+app.add_typer(review.app, name="review", help="People label answers: label, assign, report, export, due.")

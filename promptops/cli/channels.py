@@ -31,7 +31,7 @@ def promote(
     offline: Offline = False,
     as_json: Json = False,
 ) -> int:
-    """Make a released version live on a channel, or give it a share of the traffic."""
+    """Make a version live on a channel, or give it some traffic."""
     from promptops.release.names import Version, parse_pin
     from promptops.release.operate import Wanted
 
@@ -49,7 +49,7 @@ def rollback(
     offline: Offline = False,
     as_json: Json = False,
 ) -> int:
-    """Put the last good version back, and mark the one that was live as bad."""
+    """Put the last good version back; the one that was live is bad."""
     from promptops.release.names import Version
     from promptops.release.operate import Wanted
 
@@ -66,7 +66,7 @@ def hold(
     offline: Offline = False,
     as_json: Json = False,
 ) -> int:
-    """Let nobody promote on a channel until it is resumed; rollbacks still work."""
+    """Let nobody promote on a channel; rollbacks still work."""
     from promptops.release.operate import Wanted
 
     return _operate(
@@ -94,12 +94,15 @@ def status(
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the remote.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Which version is live where, since when, and whether the tags that say so can be relied on (else exit 4)."""
+    """Show which version is live where.
+
+    Exits 4 when the tags that say so cannot be relied on.
+    """
     from promptops.cli.output import emit, emit_json
     from promptops.release.status import read_status
     from promptops.report.release import render_status, status_json
 
-    found = read_status(desk_here(), name, offline=offline)
+    found = read_status(desk_here(online=not offline), name, offline=offline)
     if as_json:
         emit_json(status_json(found))
     else:
@@ -108,12 +111,15 @@ def status(
 
 
 def sync(as_json: Json = False) -> int:
-    """Fetch versions, events and evidence, publish what was written offline, and drop what others were faster with (then exit 5)."""
+    """Fetch what others released; publish what was written offline.
+
+    What somebody else was faster with is dropped and named; then it exits 5.
+    """
     from promptops.cli.output import emit, emit_json
     from promptops.release.operate import sync as exchange
     from promptops.report.release import render_synced
 
-    desk = desk_here()
+    desk = desk_here(online=True)
     found = exchange(desk)
     if as_json:
         emit_json(
@@ -129,13 +135,13 @@ def sync(as_json: Json = False) -> int:
     return ExitCode.CONFLICT if found.dropped else ExitCode.OK
 
 
-def desk_here() -> "Desk":
+def desk_here(*, online: bool) -> "Desk":
     """The desk of the project around the current folder."""
     from promptops.evaluation.plan import utc_now
     from promptops.project.project import open_project
     from promptops.release.desk import open_desk
 
-    return open_desk(open_project(Path.cwd()), clock=utc_now)
+    return open_desk(open_project(Path.cwd()), clock=utc_now, online=online)
 
 
 def _operate(wanted: "Wanted", *, offline: bool, as_json: bool) -> int:
@@ -147,7 +153,7 @@ def _operate(wanted: "Wanted", *, offline: bool, as_json: bool) -> int:
 
     if not is_name(wanted.prompt):
         raise DataError(f"{wanted.prompt[:80]!r} is not a prompt name")
-    desk = desk_here()
+    desk = desk_here(online=not offline)
     done = operate(desk, wanted, offline=offline)
     if as_json:
         emit_json(done_json(done, wanted))

@@ -157,7 +157,7 @@ def rescore(
     log_format: LogFormat = "text",
     as_json: AsJson = False,
 ) -> int:
-    """Apply the checks and the judge of today to the answers of a run.
+    """Apply the checks and judge of today to the answers of a run.
 
     Asks nobody but the judge, and the judge only what it has not answered; makes a new run.
     """

@@ -25,7 +25,7 @@ def diff(
     no_pager: NoPager = False,
     as_json: Json = False,
 ) -> int:
-    """Show what changed in a prompt, in words, schemas, settings, price and measured quality.
+    """Show what changed in a prompt, from words to measured quality.
 
     Messages are compared as a model reads them, partials inlined. Schema changes are called breaking when a caller or a reader must
     follow. Nobody is asked: quality comes from stored runs.
@@ -59,7 +59,7 @@ def blame(
     no_pager: NoPager = False,
     as_json: Json = False,
 ) -> int:
-    """Show which commit and author last changed each line of a prompt.
+    """Show who last changed each line of a prompt.
 
     The messages as a model reads them: a line of a partial names the partial's file, line and commit.
     """  # fmt: skip
@@ -83,7 +83,7 @@ def log(
     no_pager: NoPager = False,
     as_json: Json = False,
 ) -> int:
-    """Show the history of a prompt: versions, channel events with who and why, commits not released yet.
+    """Show versions, channel events and new commits of a prompt.
 
     Versions are ordered by number, events by sequence, commits as git orders them; no clock decides.
     """

@@ -26,7 +26,10 @@ def kill(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
-    """Switch a prompt off: within a second no process that reads the flags file asks a model for it."""
+    """Switch a prompt off in all running services within a second.
+
+    No process that reads the flags file asks a model for it any more.
+    """
     from promptops.runtime.flags import FlagsError, kill_rules, set_kill
 
     file = _file(flags)

@@ -181,7 +181,7 @@ def view(
     everything: Annotated[bool, typer.Option("--all", help="Passed cases too.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Browse the cases of a run; on a terminal, ask which one to open."""
+    """Browse the cases of a run; a terminal asks which to open."""
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.browse import find_case
     from promptops.evaluation.find_run import find_run

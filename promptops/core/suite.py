@@ -41,7 +41,7 @@ class GatePolicy:
     worse, or would a *population* of such cases. The ratios limit how much
     slower or dearer an answer may become. `unanswered` says for refused, filtered, truncated and tool_call whether such an
     answer fails its case ("fail", the default) or leaves it without a score ("error"). `screen`, `confirm`: p above which a row passes after one and after three
-    draws. `guard`, `net_losing`: what the cases themselves must show before a row blocks.
+    draws. `approvals`: people other than the authors who must sign off before a release. `guard`, `net_losing`: what the cases themselves must show before a row blocks.
     """
 
     by: tuple[str, ...] = (CATEGORY,)
@@ -54,6 +54,7 @@ class GatePolicy:
     estimand: Estimand = "cases"
     block_on_broken: bool = False
     min_cases: int = 1
+    approvals: int = 0
     max_p50_ratio: float | None = None
     max_p99_ratio: float | None = None
     max_cost_ratio: float | None = None

@@ -12,6 +12,7 @@ from promptops.evaluation.execute import Executed, Options, Progress, execute
 from promptops.evaluation.plan import Clock, Plan, Selection, make_plan
 from promptops.evaluation.policy import PolicyChange, loosened_schemas, policy_changes
 from promptops.evaluation.session import start_run
+from promptops.evaluation.verdicts import save_verdict, verdict_of
 from promptops.gate.draws import Side
 from promptops.project.git import GitTree
 from promptops.project.project import Project
@@ -90,6 +91,7 @@ def evaluate_against(
         session.store, baseline, executed.run, policy=suite.gate, draw_more=redraw.draw_more, keep_first=keep_first
     )
     loosened = loosened_schemas(session.store, executed.run, suite, after.evaluable.suite)
+    save_verdict(project.root, verdict_of(found, (*changes, *loosened)))
     return Against(found=found, ref=ref, cached=recorded is not None, changes=(*changes, *loosened))
 
 

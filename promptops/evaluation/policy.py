@@ -51,6 +51,7 @@ def _gate(before: GatePolicy, after: GatePolicy) -> list[PolicyChange]:
             (name, getattr(before, name), getattr(after, name), _wider(getattr(before, name), getattr(after, name)))
             for name in ("max_p50_ratio", "max_p99_ratio", "max_cost_ratio")
         ),
+        ("approvals", before.approvals, after.approvals, after.approvals < before.approvals),
         ("min_cases", before.min_cases, after.min_cases, after.min_cases < before.min_cases),
         (
             "unanswered",

@@ -105,10 +105,10 @@ class Git:
                                       hint="wait for it; if there is none, remove the named .lock file") from error  # fmt: skip
             raise
 
-    def config(self, name: str) -> str:
-        """A value of git's configuration; '' when it is not set."""
+    def config(self, name: str, *, local: bool = False) -> str:
+        """A value of git's configuration, or of the repository's own alone; '' when it is not set."""
         try:
-            return os.fsdecode(self.run("config", "--get", name)).removesuffix("\n")
+            return os.fsdecode(self.run("config", *(["--local"] if local else []), "--get", name)).removesuffix("\n")
         except _CommandFailedError:
             return ""
 
@@ -164,6 +164,14 @@ class Git:
             return os.fsdecode(self.run("symbolic-ref", "--quiet", ref)).strip()
         except _CommandFailedError:
             return ""
+
+    def contains(self, branch: str, commit: str) -> bool:
+        """Whether a commit is one of the branch's (both by full id)."""
+        try:
+            self.run("merge-base", "--is-ancestor", commit, branch)
+        except _CommandFailedError:
+            return False
+        return True
 
     def shallow(self) -> bool:
         """Whether history is cut off, as in the clones of many CI systems."""

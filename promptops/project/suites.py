@@ -21,7 +21,7 @@ from promptops.project.tree import Tree, read_text
 from promptops.project.yamltext import Document, parse_yaml
 
 FOLDER = "golden"
-_PLAIN = ("alpha", "tolerance", "draws", "estimand", "block_on_broken", "min_cases", "max_p50_ratio", "max_p99_ratio", "max_cost_ratio",
+_PLAIN = ("alpha", "tolerance", "draws", "estimand", "block_on_broken", "min_cases", "approvals", "max_p50_ratio", "max_p99_ratio", "max_cost_ratio",
           "unanswered")  # fmt: skip
 """Keys of `gate` that go into the policy as they are."""
 _OUTSIDE_SUBJECT = ("prompt", "cases", "review", "runtime")

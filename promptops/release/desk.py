@@ -1,6 +1,8 @@
 """What every release command works with: repository, rules and signers of the protected branch, the key of who acts, the clock."""
 
+import contextlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +20,7 @@ from promptops.release.verify import Judge
 BRANCH_VARIABLE = "PROMPTOPS_PROTECTED_BRANCH"
 KEY_VARIABLE = "PROMPTOPS_SIGNING_KEY"
 _BRANCHES = ("main", "master")
+_BRANCH = re.compile(r"(?!.*(?:\.\.|//))[A-Za-z0-9][A-Za-z0-9_./-]*")
 NO_SIGNERS = "no signers are listed, and working without signatures is not allowed"
 
 
@@ -66,24 +69,27 @@ def open_desk(
     project: Project,
     *,
     clock: Callable[[], datetime],
-    remote: str | None = None,
     environment: Mapping[str, str] | None = None,
     need_rules: bool = True,
+    online: bool = False,
 ) -> Desk:
     """The desk of a project. Raises EvaluationError when the protected branch cannot be found, RefusedError without rules.
 
-    With `need_rules` false, missing signers make an empty trust, which trusts nobody.
+    With `need_rules` false, missing signers make an empty trust, which trusts nobody. `online` fetches the protected branch
+    first; a remote that cannot be reached is left to whoever needs it.
     """
     found = os.environ if environment is None else environment
     git = project.git
     if not git.inside():
         raise EvaluationError("not in a git repository", hint="run `git init`, or go to the clone")
     known = git.remotes()
-    wanted = project.config.release.remote if remote is None else remote
-    if not known and remote is None and wanted == ReleaseConfig().remote:
+    wanted = project.config.release.remote
+    if not known and wanted == ReleaseConfig().remote:
         wanted = ""
     elif wanted not in known:
         raise DataError(f"no remote {wanted!r} in this repository", hint="see `git remote`, or set release.remote")
+    if online and wanted:
+        _refresh(git, wanted, found)
     branch, commit = protected_branch(git, wanted, found)
     tree = GitTree(git, commit)
     rules = load_config(tree).release
@@ -96,20 +102,36 @@ def protected_branch(git: Git, remote: str, environment: Mapping[str, str]) -> t
 
     It is named by the environment or by the remote, never by a file of the repository. Raises EvaluationError.
     """
-    stated = environment.get(BRANCH_VARIABLE, "")
     prefix = f"refs/remotes/{remote}/" if remote else "refs/heads/"
     refs = git.refs([prefix])
-    if stated:
-        names = [stated]
-    else:
-        head = git.symbolic_ref(f"{prefix}HEAD") if remote else ""
-        names = [head.removeprefix(prefix)] if head else list(_BRANCHES)
+    names = _branch_names(git, remote, environment)
     for name in names:
         if f"{prefix}{name}" in refs:
             return (f"{remote}/{name}" if remote else name), git.commit(f"{prefix}{name}")
     where = f"{remote}/" if remote else ""
     raise EvaluationError(f"no protected branch: there is no {' or '.join(where + name for name in names)} here",
                           hint=f"fetch it (`git fetch {remote or 'origin'} {names[0]}:{prefix}{names[0]}`), or name it in {BRANCH_VARIABLE}")  # fmt: skip
+
+
+def _branch_names(git: Git, remote: str, environment: Mapping[str, str]) -> tuple[str, ...]:
+    stated = environment.get(BRANCH_VARIABLE, "")
+    if stated:
+        return (stated,)
+    prefix = f"refs/remotes/{remote}/"
+    head = git.symbolic_ref(f"{prefix}HEAD") if remote else ""
+    return (head.removeprefix(prefix),) if head else _BRANCHES
+
+
+def _refresh(git: Git, remote: str, environment: Mapping[str, str]) -> None:
+    """Bring the remote's protected branch up to date, as far as the remote answers."""
+    for name in _branch_names(git, remote, environment):
+        if not _BRANCH.fullmatch(name):
+            continue
+        with contextlib.suppress(EvaluationError):
+            git.exchange(
+                "fetch", remote, [f"+refs/heads/{name}:refs/remotes/{remote}/{name}"], depth=1 if git.shallow() else 0
+            )
+            return
 
 
 def _trust(tree: GitTree, rules: ReleaseConfig, branch: str, *, need_rules: bool) -> Trust:

@@ -94,10 +94,12 @@ def paths_of(project: Project, name: str) -> list[str]:
     return sorted(set(paths))
 
 
-def read_commits(git: Git, name: str, paths: Sequence[str], *, since: str, limit: int) -> list[Commit]:
-    """Commits reachable from HEAD that touched the paths, newest first; none in a repository without commits."""
+def read_commits(
+    git: Git, name: str, paths: Sequence[str], *, since: str, limit: int, until: str = "HEAD"
+) -> list[Commit]:
+    """Commits reachable from `until` that touched the paths, newest first; none in a repository without commits."""
     try:
-        head = git.commit("HEAD")
+        head = git.commit(until)
     except EvaluationError:
         return []
     wanted = [head, f"^{since}"] if since else [head]

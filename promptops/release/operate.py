@@ -191,7 +191,7 @@ def _version(desk: Desk, ledger: Ledger, wanted: Wanted, target: Version | None)
     if item.record is None:
         raise RefusedError(f"{item.name.tag} cannot be used", where=item.name.ref, why=item.fault)
     signature = desk.judge.version(item)
-    if not signature.counts and not desk.trust.unsigned:
+    if not signature.counts:
         raise RefusedError(f"{item.name.tag} does not count", where=item.name.ref, why=signature.why,
                            hint="somebody with the role promptops-release must release it")  # fmt: skip
     bad = [
@@ -210,7 +210,7 @@ def _version(desk: Desk, ledger: Ledger, wanted: Wanted, target: Version | None)
 def _refuse_own_key(desk: Desk, earlier: Sequence[EventTag], item: EventTag) -> None:
     """Raise, before a ref is made, when others would not count what is about to be written."""
     found = desk.judge.events([*earlier, item])[-1]
-    if item.link.event and not found.counts and not desk.trust.unsigned:
+    if item.link.event and not found.counts:
         raise RefusedError(f"you may not {item.link.event.action} on {item.name.channel}", why=found.why,
                            hint="ask somebody who is listed, or have your key listed on the protected branch; if a key seems expired, check the clock")  # fmt: skip
 

@@ -106,7 +106,7 @@ def _version_faults(desk: Desk, ledger: Ledger, rows: Sequence[ChannelRow]) -> l
             )
             continue
         signature = desk.judge.version(found)
-        if found.record is None or not (signature.counts or desk.trust.unsigned):
+        if found.record is None or not signature.counts:
             faults.append(
                 f"prompt/{prompt}/{version.tag} is live, and its tag does not count: {found.fault or signature.why}"
             )

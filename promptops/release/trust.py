@@ -17,7 +17,9 @@ from promptops.core.errors import DataError, Problem
 from promptops.release.sshsig import PublicKey, parse_public_key, parse_signature
 
 Role = Literal["evidence", "approve", "release", "promote"]
-SignatureStatus = Literal["trusted", "accepted", "unchecked", "unsigned", "bad", "unknown-key", "no-role", "expired"]
+SignatureStatus = Literal[
+    "trusted", "accepted", "unchecked", "unsigned-mode", "unsigned", "bad", "unknown-key", "no-role", "expired"
+]
 GIT = "git"
 _TOKEN = re.compile(r'(?:[^\s"]|"[^"]*")+')
 _OPTION = re.compile(r'([a-z-]+)(?:="([^"]*)")?(?:,|$)')
@@ -60,7 +62,7 @@ class SignatureState:
 
     @property
     def counts(self) -> bool:
-        return self.status in ("trusted", "accepted", "unchecked")
+        return self.status in ("trusted", "accepted", "unchecked", "unsigned-mode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ class Trust:
         """Whether somebody with one of the roles signed the message as `actor` with a key that was valid then."""
         if self.unsigned:
             return SignatureState(
-                status="unchecked" if armored else "unsigned", why="unsigned mode: signatures are not checked"
+                status="unchecked" if armored else "unsigned-mode", why="unsigned mode: signatures are not checked"
             )
         if not armored:
             return SignatureState(status="unsigned", why="it has no signature")

@@ -56,7 +56,7 @@ class Judge:
         items = ledger.events.get((prompt, channel), ())
         state = fold(prompt, channel, (item.link for item in items))
         for item, signature in zip(items, self.events(items), strict=True):
-            if not (signature.counts or self.trust.unsigned) and item.name.seq <= state.seq:
+            if not signature.counts and item.name.seq <= state.seq:
                 known = [other.link for other in items if other.name.seq < item.name.seq]
                 why = f"event {item.name.seq:06} does not count: {signature.why}"
                 return replace(fold(prompt, channel, known), fault=why, faulty_ref=item.name.ref)

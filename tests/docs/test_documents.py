@@ -23,7 +23,7 @@ _EXAMPLE = re.compile(r"^```(?:yaml|json|toml) (\w+)\n(.*?)^```$", re.DOTALL | r
 _LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-_LISTED = re.compile(r"^  ([a-z]+)  ", re.MULTILINE)
+_LISTED = re.compile(r"^  ([a-z][a-z-]*)  ", re.MULTILINE)
 
 
 @cache

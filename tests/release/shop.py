@@ -1,14 +1,20 @@
 """A bare remote, and clones of it in which people with keys release and promote; everything is real git."""
 
+import io
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from conftest import Outcome
 from promptops.project.git import Git
 from promptops.project.project import open_project
+from promptops.project.scaffold import scaffold
 from promptops.release.desk import Desk, open_desk
 from promptops.release.names import Version
 from promptops.release.operate import Done, Wanted, operate
@@ -17,20 +23,7 @@ from promptops.release.versions import VersionRecord
 from release.keys import make_key
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
-NAME = "greeting"
-PROMPT = """---
-promptops: 1
-name: greeting
-description: Greets.
-model: local
-input: {schema: input.schema.json}
-output: {format: text}
----
-user:
-Greet {{ name }}.
-"""
-INPUT = '{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"], "additionalProperties": false}\n'
-RULES = 'rules:\n  default: "hello"\n'
+NAME = "feedback-sentiment"
 ROLES = {
     "ana": 'namespaces="git,promptops-*"',
     "ci": 'namespaces="promptops-evidence"',
@@ -71,6 +64,31 @@ class Clone:
 
     def git(self, *arguments: str) -> str:
         return git(self.root, *arguments, who=self.who)
+
+    def call(self, *arguments: str) -> Outcome:
+        """A command of promptops in this process, as this person, in this clone."""
+        from promptops.cli.main import main
+
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.root)
+            for key in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "PROMPTOPS_SIGNING_KEY"):
+                patch.delenv(key, raising=False)
+            for key, value in self.environment.items():
+                patch.setenv(key, value)
+            code = main(arguments)
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    def edit(self, path: str, old: str, new: str, *, push: bool = True) -> str:
+        """Change a file, commit it, and push it to main; the commit."""
+        file = self.root / path
+        text = file.read_text()
+        assert old in text, f"{old!r} is not in {path}"
+        file.write_text(text.replace(old, new))
+        self.git("commit", "-q", "-a", "-m", f"Change {path}")
+        if push:
+            self.git("push", "-q", "origin", "HEAD:main")
+        return self.git("rev-parse", "HEAD")
 
     def tags(self) -> dict[str, str]:
         return Git(self.root).refs(["refs/tags/"])
@@ -141,20 +159,18 @@ def open_shop(folder: Path, *, signed: bool = True) -> Shop:
     first = folder / "first"
     git(folder, "clone", "-q", f"file://{shop.remote}", str(first))
     git(first, "checkout", "-q", "-b", "main")
-    files = {
-        f"prompts/{NAME}/prompt.md": PROMPT,
-        f"prompts/{NAME}/input.schema.json": INPUT,
-        f"prompts/{NAME}/rules.yaml": RULES,
-    }
+    scaffold(first)
+    settings = (first / "promptops.toml").read_text()
+    files: dict[str, str] = {}
     if signed:
         lines = [
             f"{who}@example.com {options} {make_key(keys / who).with_name(who + '.pub').read_text().strip()}"
             for who, options in ROLES.items()
         ]
         make_key(keys / "eve")
-        files |= {".promptops-signers": "\n".join(lines) + "\n", "promptops.toml": ""}
+        files |= {".promptops-signers": "\n".join(lines) + "\n"}
     else:
-        files |= {"promptops.toml": "[release]\nunsigned = true\n"}
+        files |= {"promptops.toml": settings + "\n[release]\nunsigned = true\n"}
     for name, text in files.items():
         path = first / name
         path.parent.mkdir(parents=True, exist_ok=True)

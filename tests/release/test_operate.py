@@ -31,7 +31,7 @@ def ana(shop: Shop) -> Clone:
 
 
 def event_tag(seq: int, channel: str = "prod") -> str:
-    return f"refs/tags/channel/greeting/{channel}/{seq:06}"
+    return f"refs/tags/channel/feedback-sentiment/{channel}/{seq:06}"
 
 
 def test_promote_and_roll_back_twice(ana: Clone, shop: Shop):
@@ -48,7 +48,7 @@ def test_promote_and_roll_back_twice(ana: Clone, shop: Shop):
 def test_git_itself_verifies_what_is_signed(ana: Clone, shop: Shop):
     """`git verify-tag` with the same signers file accepts versions and events."""
     ana.promote("1.0.0")
-    for tag in ("prompt/greeting/v1.0.0", "channel/greeting/prod/000001"):
+    for tag in ("prompt/feedback-sentiment/v1.0.0", "channel/feedback-sentiment/prod/000001"):
         ana.git(
             "-c",
             "gpg.format=ssh",
@@ -71,7 +71,7 @@ def test_R9_an_older_version_needs_a_rollback(ana: Clone):
     ana.promote("1.1.0")
 
     with pytest.raises(
-        RefusedError, match=r"older than v1\.1\.0.*promptops rollback greeting --channel prod --to v1\.0\.0"
+        RefusedError, match=r"older than v1\.1\.0.*promptops rollback feedback-sentiment --channel prod --to v1\.0\.0"
     ):
         ana.promote("1.0.0")
 
@@ -122,7 +122,9 @@ def test_the_second_to_push_loses_and_leaves_nothing_behind(ana: Clone, shop: Sh
     late = other.promote("1.2.0", offline=True)
     ana.promote("1.1.0")
 
-    with pytest.raises(ConflictError, match="somebody else wrote channel/greeting/prod/000002 first") as caught:
+    with pytest.raises(
+        ConflictError, match="somebody else wrote channel/feedback-sentiment/prod/000002 first"
+    ) as caught:
         _publish(other.desk, late.event, other.tags()[late.event.name.ref], Fetched())
     assert (5, False) == (caught.value.exit_code, late.event.name.ref in other.tags())
     assert V3 == other.promote("1.2.0").state.live
@@ -133,7 +135,7 @@ def test_R15_racing_processes_have_exactly_one_winner(ana: Clone, shop: Shop, ro
     """Real processes at the same time, over file://; benchmarks/release.py plays 100 rounds."""
     ana.promote("1.0.0")
     others = [shop.clone("ana", name="one"), shop.clone("ana", name="two")]
-    outcomes = race([clone.root for clone in others], ana.environment, "greeting", rounds)
+    outcomes = race([clone.root for clone in others], ana.environment, "feedback-sentiment", rounds)
 
     assert [(1, 1, True)] * rounds == outcomes
 
@@ -180,10 +182,10 @@ def test_a_dirty_tree_does_not_matter(ana: Clone):
     """A rollback needs no clean tree, and touches none of it."""
     ana.promote("1.0.0")
     ana.promote("1.1.0")
-    (ana.root / "prompts/greeting/prompt.md").write_text("half an edit")
+    (ana.root / "prompts/feedback-sentiment/prompt.md").write_text("half an edit")
 
     assert V1 == ana.rollback().state.live
-    assert "half an edit" == (ana.root / "prompts/greeting/prompt.md").read_text()
+    assert "half an edit" == (ana.root / "prompts/feedback-sentiment/prompt.md").read_text()
 
 
 def test_a_shallow_clone_fetches_what_it_needs(ana: Clone, shop: Shop):
@@ -257,7 +259,11 @@ def _forge(shop: Shop, name: str, who: str, version: str = "1.2.0", **settings) 
     """Somebody writes the next event past promptops' own refusal, and pushes it."""
     forger = shop.clone(who, name=name, **settings)
     desk = replace(forger.desk, trust=replace(forger.desk.trust, unsigned=True))
-    operate(desk, Wanted(prompt="greeting", channel="prod", action="promote", to=Version.parse(version)), offline=False)
+    operate(
+        desk,
+        Wanted(prompt="feedback-sentiment", channel="prod", action="promote", to=Version.parse(version)),
+        offline=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -327,7 +333,7 @@ def test_a_tag_is_accepted_by_its_id_on_the_protected_branch(ana: Clone, shop: S
     ana.promote("1.0.0")
     _forge(shop, "forger", "nobody", "1.1.0")
     oid = shop.remote_refs()[event_tag(2)]
-    (ana.root / "promptops.toml").write_text(f'[release]\naccepted = ["{oid}"]\n')
+    (ana.root / "promptops.toml").write_text(f'default_model = "local"\n[release]\naccepted = ["{oid}"]\n')
     ana.git("commit", "-q", "-a", "-m", "Accept it")
     ana.git("push", "-q", "origin", "HEAD:main")
 
