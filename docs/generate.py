@@ -89,7 +89,8 @@ _OPTIONS = {
     "required": "Fail when nothing is cited.",
     "dialect": "SQL dialect.",
     "ddl": "`create table` statements.",
-    "metric": "`rouge_l`: words; `levenshtein`: characters.",
+    "metric": "`rouge_l`: words in order; `rouge_1`: words in any order; `levenshtein`: characters.",
+    "edit_distance max": "Most edits.",
     "max_s": "Seconds.",
     "options": "Keyword arguments of the function.",
 }
@@ -211,7 +212,7 @@ def _check(kind: str) -> str:
     options = {
         key: _resolved(document, node)
         for key, node in spec["properties"].items()
-        if key not in ("check", "name", "online")
+        if key not in ("check", "name", "online", "only")
     }
     text = [f"#### {kind}", "", _PROSE.get(kind) or " ".join((CHECKS[kind].__doc__ or "").split())]
     for key, word in (("oneOf", "Exactly one"), ("anyOf", "At least one")):

@@ -5,13 +5,13 @@ from datetime import date
 from importlib.metadata import entry_points
 from typing import Any
 
-from promptops.core.checks import CHECKS, Check, Cost, JsonSchemaCheck, Python
+from promptops.core.checks import CHECKS, Check, Cost, IsJson, JsonSchemaCheck, Only, Python
 from promptops.core.checks.forms import date_fault
 from promptops.core.errors import DataError, Problem, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.money import parse_usd
 from promptops.core.prompt import Prompt
-from promptops.core.schema import JsonSchema, pattern_schema
+from promptops.core.schema import JsonSchema, compile_schema, lint_schema, pattern_schema
 from promptops.core.serving import parse_settings, settings_faults
 from promptops.core.suite import CATEGORY, JUDGE, GatePolicy, JudgeConfig, ReviewPolicy, Suite
 from promptops.project.formats import format_problems
@@ -122,7 +122,7 @@ class _Builder:
         checks: list[Check] = []
         names = {check.name for check in others}
         for index, spec in enumerate(specs):
-            options = {key: item for key, item in spec.items() if key not in ("check", "name", "online")}
+            options = {key: item for key, item in spec.items() if key not in ("check", "name", "online", "only")}
             name = spec.get("name", "")
             if name in names:
                 self._problem((*path, index, "name"), f"two checks are called {name!r}", "rename one")
@@ -137,7 +137,7 @@ class _Builder:
             names.add(name)
             if spec.get("online"):
                 self.online.add(name)
-                if "expected" in spec and spec["check"] != "citations":
+                if "only" in spec or ("expected" in spec and spec["check"] != "citations"):
                     self._problem(
                         (*path, index, "online"),
                         f"check {name} cannot be online",
@@ -145,7 +145,7 @@ class _Builder:
                     )
             check = self._check((*path, index), spec["check"], name, options)
             if check is not None:
-                checks.append(check)
+                checks.append(Only(name=name, check=check, expected=spec["only"]) if "only" in spec else check)
         return tuple(checks)
 
     def _check(self, path: tuple[str | int, ...], kind: str, name: str, options: dict[str, Any]) -> Check | None:
@@ -153,6 +153,8 @@ class _Builder:
             return self._json_schema(path, name)
         if kind == "python":
             return self._python(path, name, options)
+        if kind == "is_json" and "schema" in options:
+            return self._is_json(path, name, options)
         if kind == "cost":
             return self._cost(path, name, options["max_usd"])
         if kind == "regex":
@@ -201,6 +203,11 @@ class _Builder:
         except ValueError as error:
             self._problem((*path, "max_usd"), f"cost.max_usd {error}")
             return None
+
+    def _is_json(self, path: tuple[str | int, ...], name: str, options: dict[str, Any]) -> Check | None:
+        problems = lint_schema(options["schema"], f"{self.where}:{self.document.line((*path, 'schema'))}")
+        self.problems += problems
+        return None if problems else IsJson(name=name, **(options | {"schema": compile_schema(options["schema"])}))
 
     def _json_schema(self, path: tuple[str | int, ...], name: str) -> Check | None:
         if self.prompt.output_schema is None and not self.schemas:

@@ -58,7 +58,7 @@ def test_every_option_of_a_check_is_a_field_of_its_class_and_back(kind: str):
     fields = {field.name for field in dataclasses.fields(CHECKS[kind])}  # type: ignore[arg-type]
     settable = {WRITTEN_AS.get((kind, name), name) for name in fields - RESOLVED.get(kind, set())}
 
-    assert settable == options_in_schema()[kind] - {"online"}
+    assert settable == options_in_schema()[kind] - {"online", "only"}
 
 
 def test_the_settings_of_the_schema_are_those_of_the_configuration():

@@ -1,7 +1,10 @@
 """Checks on what the answer says: schema, values, words, patterns."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from json import JSONDecoder
 from typing import ClassVar
 
 from promptops.core.checks.base import (
@@ -17,11 +20,13 @@ from promptops.core.checks.base import (
     spelled,
     text_part,
 )
-from promptops.core.jsontext import Json
+from promptops.core.jsontext import Json, JsonError, parse_json
 from promptops.core.schema import JsonSchema, pattern_schema
 from promptops.core.text import fold, words
 
 _MAX_SIMILARITY_CHARS = 20_000
+_MAX_BRACKETS = 200
+_BRACKET = re.compile(r"[{\[]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +53,7 @@ class JsonSchemaCheck(Check):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equals(Check):
-    """The part of the answer at `path` equals the expected value at `expected` (default: the same path)."""
+    """The part of the answer at `path` equals the expected value at `expected` (default: the same path); `negate`: differs from it."""
 
     kind: ClassVar[str] = "equals"
     version: ClassVar[int] = 1
@@ -58,6 +63,7 @@ class Equals(Check):
     ignore_case: bool = False
     unordered: bool = False
     tolerance: float = 0.0
+    negate: bool = False
 
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         try:
@@ -68,9 +74,11 @@ class Equals(Check):
             got = part_of(completion, self.path, whole_value=completion.format == "json")
         except NoPart as missing:
             return Score(check=self.name, passed=False, reason=str(missing))
-        passed = self._same(got, wanted)
+        equal = self._same(got, wanted)
         return Score(
-            check=self.name, passed=passed, reason="equal" if passed else f"{brief(got)} is not {brief(wanted)}"
+            check=self.name,
+            passed=equal is not self.negate,
+            reason="equal" if equal else f"{brief(got)} is not {brief(wanted)}",
         )
 
     def _same(self, got: Json, wanted: Json) -> bool:
@@ -112,7 +120,7 @@ def _pairs_up(options: Sequence[Sequence[int]]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contains(Check):
-    """Every one of `values` (or of the expected list) occurs in the answer, to the letter."""
+    """Every one of `values` (or of the expected list) occurs in the answer, to the letter; `any`: at least one of them does."""
 
     kind: ClassVar[str] = "contains"
     version: ClassVar[int] = 1
@@ -120,6 +128,8 @@ class Contains(Check):
     path: str = ""
     values: Sequence[str] = ()
     expected: str = ""
+    any: bool = False
+    ignore_case: bool = False
 
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         try:
@@ -129,14 +139,17 @@ class Contains(Check):
             return None
         except NoPart as missing:
             return Score(check=self.name, passed=False, reason=str(missing))
-        absent = [value for value in wanted if value not in text]
+        held = text.casefold() if self.ignore_case else text
+        absent = [value for value in wanted if (value.casefold() if self.ignore_case else value) not in held]
+        if self.any and len(absent) < len(wanted):
+            return Score(check=self.name, passed=True, reason="one is found")
         reason = f"missing: {brief(', '.join(absent))}" if absent else "all found"
         return Score(check=self.name, passed=not absent, reason=reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotContains(Check):
-    """None of `values` (or of the expected list) occurs in the answer; case, width and blanks do not matter."""
+    """None of `values` (or of the expected list) occurs in the answer; case, width and blanks do not matter unless `match_case`."""
 
     kind: ClassVar[str] = "not_contains"
     version: ClassVar[int] = 1
@@ -144,18 +157,22 @@ class NotContains(Check):
     path: str = ""
     values: Sequence[str] = ()
     expected: str = ""
+    match_case: bool = False
 
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         try:
             unwanted = _strings(self.values, case, self.expected)
-            text = fold(text_part(completion, self.path))
+            text = self._seen(text_part(completion, self.path))
         except KeyError:
             return None
         except NoPart as missing:
             return Score(check=self.name, passed=False, reason=str(missing))
-        present = [value for value in unwanted if fold(value) in text]
+        present = [value for value in unwanted if self._seen(value) in text]
         reason = f"found: {brief(', '.join(present))}" if present else "none found"
         return Score(check=self.name, passed=not present, reason=reason)
+
+    def _seen(self, text: str) -> str:
+        return text if self.match_case else fold(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,11 +225,111 @@ class Regex(Check):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartsWith(Check):
+    """The answer begins with one of `values` (or of the expected list), to the letter; `negate`: with none of them."""
+
+    kind: ClassVar[str] = "starts_with"
+    version: ClassVar[int] = 1
+    name: str
+    path: str = ""
+    values: Sequence[str] = ()
+    expected: str = ""
+    ignore_case: bool = False
+    negate: bool = False
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            wanted = _strings(self.values, case, self.expected)
+            text = text_part(completion, self.path)
+        except KeyError:
+            return None
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing))
+        if self.ignore_case:
+            text, wanted = text.casefold(), [value.casefold() for value in wanted]
+        found = text.startswith(tuple(wanted))
+        reason = f"begins with {brief(text, 30)}" + ("" if found else f", not {brief(' or '.join(wanted))}")
+        return Score(check=self.name, passed=found is not self.negate, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsJson(Check):
+    """The answer is JSON, and fits `schema` where one is written; `within`: an object or list in its text is; `negate`: none is."""
+
+    kind: ClassVar[str] = "is_json"
+    version: ClassVar[int] = 1
+    name: str
+    schema: JsonSchema | None = None
+    within: bool = False
+    negate: bool = False
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        found = list(_json_within(completion.text)) if self.within else _whole_json(completion.text)
+        fitting = [value for value in found if self.schema is None or self.schema.accepts(value)]
+        if found and not fitting and self.schema is not None:
+            first = next(self.schema.violations(found[0]))
+            reason = f"{first.pointer or '/'}: {brief(first.message, 160)}"
+        else:
+            reason = "JSON is there" if fitting else "no JSON is there" if self.within else "the answer is not JSON"
+        return Score(check=self.name, passed=bool(fitting) is not self.negate, reason=reason)
+
+
+def _whole_json(text: str) -> list[Json]:
+    try:
+        return [parse_json(text)]
+    except JsonError:
+        return []
+
+
+def _json_within(text: str) -> Iterator[Json]:
+    """Objects and lists that begin at one of the first brackets of a text, none inside another."""
+    decoder, position = JSONDecoder(), 0
+    for _ in range(_MAX_BRACKETS):
+        start = _BRACKET.search(text, position)
+        if start is None:
+            return
+        try:
+            _, position = decoder.raw_decode(text, start.start())
+            yield parse_json(text[start.start() : position])
+        except (ValueError, RecursionError):  # JsonError is a ValueError
+            position = max(position, start.end())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditDistance(Check):
+    """At most `max` characters have to be added, removed or replaced to get the expected text (Levenshtein), to the letter."""
+
+    kind: ClassVar[str] = "edit_distance"
+    version: ClassVar[int] = 1
+    name: str
+    expected: str
+    max: int
+    path: str = ""
+    negate: bool = False
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        from rapidfuzz.distance import Levenshtein
+
+        try:
+            wanted = spelled(expected_at(case, self.expected))
+            text = text_part(completion, self.path)
+        except KeyError:
+            return None
+        except NoPart as missing:
+            return Score(check=self.name, passed=False, reason=str(missing))
+        distance = Levenshtein.distance(text, wanted, score_cutoff=self.max)
+        near = distance <= self.max
+        reason = f"{distance} edits away (allowed {self.max})" if near else f"more than {self.max} edits away"
+        return Score(check=self.name, passed=near is not self.negate, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Similarity(Check):
     """The answer is at least `min` (0..1) similar to the expected text.
 
     `rouge_l`: F1 of the longest common subsequence of words (Lin 2004, ROUGE-L with beta = 1); each character of an
-    unspaced script is a word. `levenshtein`: 1 - edit distance / length of the longer text.
+    unspaced script is a word. `rouge_1`: F1 of the words both have (ROUGE-1). `levenshtein`: 1 - edit distance / length of the
+    longer text.
     """
 
     kind: ClassVar[str] = "similarity"
@@ -248,6 +365,8 @@ def similarity(text: str, other: str, *, metric: str) -> float:
     left, right = words(text), words(other)
     if not left or not right:
         return float(left == right)
+    if metric == "rouge_1":
+        return 2 * (Counter(left) & Counter(right)).total() / (len(left) + len(right))
     return 2 * LCSseq.similarity(left, right) / (len(left) + len(right))
 
 

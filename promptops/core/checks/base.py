@@ -90,6 +90,24 @@ class Check(Protocol):
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Only(Check):
+    """Another check, for the cases that state an expected value at `expected`; others are no matter of it."""
+
+    kind: ClassVar[str] = "only"
+    version: ClassVar[int] = 1
+    name: str
+    check: Check
+    expected: str
+
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        try:
+            expected_at(case, self.expected)
+        except KeyError:
+            return None
+        return self.check.score(completion, case)
+
+
 class NoPart(Exception):  # noqa: N818 - control flow inside this package, never seen by a user
     """The part of the answer a check looks at is not there."""
 
