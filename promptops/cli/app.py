@@ -11,6 +11,7 @@ from promptops.cli import (
     explain,
     files,
     history,
+    interop,
     judge,
     kill,
     release,
@@ -51,6 +52,8 @@ app.command("rescore")(evaluate.rescore)
 app.command("explain")(explain.explain)
 app.command("diff")(history.diff)
 app.command("log")(history.log)
+app.command("import")(interop.import_foreign)
+app.command("convert")(interop.convert)
 app.command("blame")(history.blame)
 app.command("compare")(compare.compare)
 app.command("report")(reports.report)

@@ -20,8 +20,8 @@ from promptops.project.yamltext import Document, parse_yaml
 FOLDER = "prompts"
 CANDIDATES = "candidates"
 _FENCE = re.compile(r"^---[ \t]*$", re.MULTILINE)
-_SUSPECT = re.compile(r"\$\{|\benv\(|https?://", re.IGNORECASE)
-_HIDDEN = re.compile(
+SUSPECT = re.compile(r"\$\{|\benv\(|https?://", re.IGNORECASE)
+HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
     "\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
 )
@@ -154,14 +154,14 @@ class _Builder:
     def _lint_text(self, text: str, where: str, first_line: int) -> None:
         for number, line in enumerate(text.split("\n"), first_line):
             at = f"{where}:{number}"
-            for suspect in dict.fromkeys(_SUSPECT.findall(line)):
+            for suspect in dict.fromkeys(SUSPECT.findall(line)):
                 self.problems.append(Problem(what=f"{suspect!r} in a prompt", where=at, why="endpoints and variables live in config",
                                              hint="pass it as an input"))  # fmt: skip
             if contains_secret(line):
                 self.problems.append(
                     Problem(what="a secret in a prompt", where=at, hint="remove it, and revoke the key")
                 )
-            for hidden in dict.fromkeys(_HIDDEN.findall(line)):
+            for hidden in dict.fromkeys(HIDDEN.findall(line)):
                 self.problems.append(Problem(what=f"hidden character U+{ord(hidden):04X}", where=at, hint="remove it"))
 
     def _messages(self) -> tuple[MessageTemplate, ...]:

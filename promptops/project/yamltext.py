@@ -32,6 +32,8 @@ MAX_BYTES = 2_000_000
 _MAX_DEPTH = 50
 _TOO_DEEP = f"nested deeper than {_MAX_DEPTH} levels"
 _LONGEST_INTEGER = 40
+_MAX_WRITTEN_OUT = 200_000
+_CORE_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"(?:[-+]?[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
 _AMBIGUOUS = re.compile(r"(?:y|yes|n|no|on|off|true|false|null|=|<<)", re.IGNORECASE)
@@ -73,6 +75,27 @@ def parse_yaml(text: str, where: str, first_line: int = 1) -> Document:
     except ReaderError as error:
         before = text.encode()[: error.position].decode(errors="ignore")
         raise DataError("YAML syntax error", where=_at(where, first_line, before), why=str(error.reason)) from None
+    if reader.problems:
+        raise DataError(problems=reader.problems)
+    return Document(value=value, lines=reader.lines)
+
+
+def parse_foreign_yaml(text: str, where: str) -> Document:
+    """The value of a YAML or JSON file that another tool reads, by the rules of YAML 1.2: `no` is text, aliases are written out.
+
+    Raises DataError for what has no one meaning there either: duplicate keys, tags, several documents, aliases without end.
+    """
+    if len(text) > MAX_BYTES:
+        raise DataError("file too large", where=where, why=f"more than {MAX_BYTES} characters")
+    reader = _ForeignReader(where, 1)
+    try:
+        value = reader.read(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DataError("YAML syntax error", where=f"{where}:{line}", why=error.problem or "") from None
+    except ReaderError as error:
+        before = text.encode()[: error.position].decode(errors="ignore")
+        raise DataError("YAML syntax error", where=_at(where, 1, before), why=str(error.reason)) from None
     if reader.problems:
         raise DataError(problems=reader.problems)
     return Document(value=value, lines=reader.lines)
@@ -137,13 +160,16 @@ class _Reader:
                 self._decorations(event)
                 key = event.value
                 if key == "<<" and not event.style:
-                    self._refuse(event, "merge key <<", "write the values out")
+                    self._merge_key(event)
             if key in result:
                 self._refuse(event, f"duplicate key {key!r}", "keep one of them")
             value = self._value(next(events), events, (*path, key))
             self.lines[*path, key] = line
             result.setdefault(key, value)
         return result
+
+    def _merge_key(self, event: Event) -> None:
+        self._refuse(event, "merge key <<", "write the values out")
 
     def _sequence(self, events: Iterator[Event], path: Path) -> list[Json]:
         result: list[Json] = []
@@ -187,3 +213,63 @@ class _Reader:
     def _refuse(self, event: Event, what: str, hint: str) -> None:
         line = self._line(event)
         self.problems.append(Problem(what=f"{what} is not allowed", where=f"{self.where}:{line}", hint=hint))
+
+
+class _ForeignReader(_Reader):
+    """YAML as other tools write it: anchors, aliases and merge keys are resolved, and every plain scalar has one reading."""
+
+    def __init__(self, where: str, first_line: int) -> None:
+        super().__init__(where, first_line)
+        self.anchors: dict[str, Json] = {}
+        self.written_out = 0
+
+    def _value(self, event: Event, events: Iterator[Event], path: Path) -> Json:
+        if isinstance(event, AliasEvent):
+            self.lines[path] = self._line(event)
+            if event.anchor not in self.anchors:
+                self._refuse(event, f"alias *{event.anchor} of nothing before it", "name an anchor above")
+                return None
+            value = self.anchors[event.anchor]
+            self.written_out += _size(value)
+            if self.written_out > _MAX_WRITTEN_OUT:
+                raise DataError("aliases stand for too much", where=f"{self.where}:{self._line(event)}")
+            return value
+        value = super()._value(event, events, path)
+        if isinstance(event, NodeEvent) and event.anchor:
+            self.anchors[event.anchor] = value
+        return value
+
+    def _decorations(self, event: Event) -> None:
+        if getattr(event, "tag", None):
+            self._refuse(event, "a tag", "write a plain value")
+
+    def _mapping(self, events: Iterator[Event], path: Path) -> dict[str, Json]:
+        found = super()._mapping(events, path)
+        merged = found.pop("<<", None)
+        for other in merged if isinstance(merged, list) else [merged]:
+            if isinstance(other, dict):
+                found = {**other, **found}
+        return found
+
+    def _merge_key(self, event: Event) -> None:
+        """Merged by `_mapping`."""
+
+    def _scalar(self, event: ScalarEvent) -> Json:
+        text: str = event.value
+        if event.style or not event.implicit[0]:
+            return text
+        if text in ("", "~", "null", "Null", "NULL"):
+            return None
+        if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
+            return text in ("true", "True", "TRUE")
+        if _INTEGER.fullmatch(text) and len(text) <= _LONGEST_INTEGER and -(2**63) <= int(text) < 2**63:
+            return int(text)
+        if _CORE_FLOAT.fullmatch(text):
+            return self._float(event, float(text))
+        return text
+
+
+def _size(value: Json) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(_size, value.values()))
+    return 1 + sum(map(_size, value)) if isinstance(value, list) else 1

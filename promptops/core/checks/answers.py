@@ -120,7 +120,7 @@ def _pairs_up(options: Sequence[Sequence[int]]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contains(Check):
-    """Every one of `values` (or of the expected list) occurs in the answer, to the letter; `any`: at least one of them does."""
+    """Every one of `values` (or of the expected list) occurs in the answer, to the letter; `any`: at least one does; `negate`: not so."""
 
     kind: ClassVar[str] = "contains"
     version: ClassVar[int] = 1
@@ -130,6 +130,7 @@ class Contains(Check):
     expected: str = ""
     any: bool = False
     ignore_case: bool = False
+    negate: bool = False
 
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         try:
@@ -141,15 +142,14 @@ class Contains(Check):
             return Score(check=self.name, passed=False, reason=str(missing))
         held = text.casefold() if self.ignore_case else text
         absent = [value for value in wanted if (value.casefold() if self.ignore_case else value) not in held]
-        if self.any and len(absent) < len(wanted):
-            return Score(check=self.name, passed=True, reason="one is found")
-        reason = f"missing: {brief(', '.join(absent))}" if absent else "all found"
-        return Score(check=self.name, passed=not absent, reason=reason)
+        held_enough = len(absent) < len(wanted) if self.any else not absent
+        reason = ("one is found" if absent else "all found") if held_enough else f"missing: {brief(', '.join(absent))}"
+        return Score(check=self.name, passed=held_enough is not self.negate, reason=reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotContains(Check):
-    """None of `values` (or of the expected list) occurs in the answer; case, width and blanks do not matter unless `match_case`."""
+    """None of `values` (or of the expected list) occurs in the answer; case, width and blanks do not matter."""
 
     kind: ClassVar[str] = "not_contains"
     version: ClassVar[int] = 1
@@ -157,22 +157,18 @@ class NotContains(Check):
     path: str = ""
     values: Sequence[str] = ()
     expected: str = ""
-    match_case: bool = False
 
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         try:
             unwanted = _strings(self.values, case, self.expected)
-            text = self._seen(text_part(completion, self.path))
+            text = fold(text_part(completion, self.path))
         except KeyError:
             return None
         except NoPart as missing:
             return Score(check=self.name, passed=False, reason=str(missing))
-        present = [value for value in unwanted if self._seen(value) in text]
+        present = [value for value in unwanted if fold(value) in text]
         reason = f"found: {brief(', '.join(present))}" if present else "none found"
         return Score(check=self.name, passed=not present, reason=reason)
-
-    def _seen(self, text: str) -> str:
-        return text if self.match_case else fold(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
