@@ -30,7 +30,9 @@ def import_foreign(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Read another tool's file, write a project that lints and evaluates, and say what was kept, changed and lost.
+    """Make a project of another tool's file.
+
+    It lints and evaluates at once; what was kept, changed and lost is listed with its place.
 
     Nothing in the file is run, nothing outside its folder is read, no key is copied, and no file is overwritten.
     """  # fmt: skip
@@ -91,7 +93,9 @@ def convert(
     ] = "",
     as_json: Json = False,
 ) -> int:
-    """Write a prompt or its golden cases in another tool's format, and say what was kept, changed and lost.
+    """Write a prompt in another tool's format.
+
+    Or its golden cases; what was kept, changed and lost is listed.
 
     The report goes to stderr, so that stdout is the file alone; with --json, the text is part of the document.
     """  # fmt: skip
@@ -102,6 +106,7 @@ def convert(
     from promptops.project.interop.export import export_prompt
     from promptops.project.project import open_project
     from promptops.report.interop import import_json, merged, render_import
+    from promptops.report.tables import command
 
     found = export_prompt(open_project(Path.cwd()), name, to, candidate)
     if output:
@@ -114,7 +119,11 @@ def convert(
     elif output:
         emit(
             render_import(
-                "WROTE", f"{output}: {name} as {to}", found.fates, [], f"promptops convert {name} --to {to} --json"
+                "WROTE",
+                f"{output}: {name} as {to}",
+                found.fates,
+                [],
+                command("promptops", "import", to.partition("-v")[0], output, "--into", "FOLDER", "--dry-run"),
             )
         )
     else:

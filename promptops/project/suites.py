@@ -149,24 +149,14 @@ class _Builder:
         return tuple(checks)
 
     def _check(self, path: tuple[str | int, ...], kind: str, name: str, options: dict[str, Any]) -> Check | None:
-        if kind == "json_schema":
-            return self._json_schema(path, name)
-        if kind == "python":
-            return self._python(path, name, options)
+        if kind in ("json_schema", "python"):
+            return self._json_schema(path, name) if kind == "json_schema" else self._python(path, name, options)
         if kind == "is_json" and "schema" in options:
             return self._is_json(path, name, options)
         if kind == "cost":
             return self._cost(path, name, options["max_usd"])
         if kind == "regex":
-            try:
-                pattern_schema(options["pattern"])
-            except ValueError as error:
-                self._problem(
-                    path,
-                    f"invalid pattern {options['pattern'][:60]!r}",
-                    "no look-around, no back-references",
-                    str(error)[:120],
-                )
+            self._check_pattern(path, options["pattern"])
         if kind == "tool_call" and not self.prompt.tools:
             self._problem(path, "check tool_call without tools", "name a file of them under `tools` in the prompt")
         if kind == "language" and "is" in options:
@@ -203,6 +193,13 @@ class _Builder:
         except ValueError as error:
             self._problem((*path, "max_usd"), f"cost.max_usd {error}")
             return None
+
+    def _check_pattern(self, path: tuple[str | int, ...], pattern: str) -> None:
+        try:
+            pattern_schema(pattern)
+        except ValueError as error:
+            what = f"invalid pattern {pattern[:60]!r}"
+            self._problem(path, what, "no look-around, no back-references", str(error)[:120])
 
     def _is_json(self, path: tuple[str | int, ...], name: str, options: dict[str, Any]) -> Check | None:
         problems = lint_schema(options["schema"], f"{self.where}:{self.document.line((*path, 'schema'))}")

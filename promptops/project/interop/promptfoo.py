@@ -130,7 +130,7 @@ class _Reader:
         for other in others:
             draft.variants[unique(slug(other.label, "variant"), draft.variants)] = other.messages
         if others:
-            self.losses.changed(self.lines.at("prompts"), f"{len(others)} more prompts", f"they are candidates of {self.name}",
+            self.losses.changed(self.lines.at("prompts"), "prompts after the first", f"they are candidates of {self.name}",
                                 "evaluate one with `--candidate`")  # fmt: skip
         used = _names_in([first, *others])
         draft.cases = self._cases(used)

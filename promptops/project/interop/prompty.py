@@ -239,7 +239,7 @@ def write_prompty(prompt: Prompt, sample: Mapping[str, Json], losses: Losses, *,
     properties: Mapping[str, Any] = prompt.input_schema.document.get("properties", {})
     if version == 1:
         names = {"max_output_tokens": "max_tokens"}
-        head["model"] = {"api": "chat", "configuration": {"type": "openai", "name": model},
+        head["model"] = {"api": "chat", "configuration": {"type": "openai"} | ({"name": model} if model else {}),
                          "parameters": {names.get(key, key): value for key, value in prompt.params.items()}}  # fmt: skip
         head["inputs"] = {key: {"type": _written_kind(spec)} for key, spec in properties.items()}
         head["sample"] = dict(sample)
@@ -247,10 +247,8 @@ def write_prompty(prompt: Prompt, sample: Mapping[str, Json], losses: Losses, *,
     else:
         names = {"max_output_tokens": "maxOutputTokens", "top_p": "topP", "stop": "stopSequences", "frequency_penalty": "frequencyPenalty",
                  "presence_penalty": "presencePenalty"}  # fmt: skip
-        head["model"] = {
-            "id": model,
-            "provider": "openai",
-            "options": {names.get(key, key): value for key, value in prompt.params.items()},
+        head["model"] = ({"id": model, "provider": "openai"} if model else {}) | {
+            "options": {names.get(key, key): value for key, value in prompt.params.items()}
         }
         head["inputs"] = [{"name": key, "kind": _written_kind(spec)} | ({"default": sample[key]} if key in sample else {}) for key, spec in properties.items()]  # fmt: skip
         head["template"] = {"format": {"kind": "jinja2"}, "parser": {"kind": "prompty"}}
