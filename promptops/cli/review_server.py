@@ -105,7 +105,9 @@ class ReviewServer:
             or request.content_type != "application/json"
         ):
             return _error(403, "another origin asked")
-        if not hmac.compare_digest(request.headers.get(TOKEN, "").encode(), self.token.encode()):
+        if not hmac.compare_digest(
+            request.headers.get(TOKEN, "").encode("utf-8", "surrogateescape"), self.token.encode()
+        ):
             return _error(403, "the token is not that of this review; open the link that the terminal shows")
         return None
 

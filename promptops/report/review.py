@@ -24,8 +24,7 @@ from promptops.evaluation.review_due import ReviewDue
 from promptops.evaluation.review_sample import Estimate
 from promptops.gate.agreement import Agreement
 from promptops.project.reviews import Batch, ReviewItem
-from promptops.report.rows import spreadsheet_cell
-from promptops.report.show import hides, show
+from promptops.report.show import hides, show, spreadsheet_cell
 from promptops.report.tables import command, count, headline, next_line, percent, percent_interval, table
 
 Kind = Literal["", "same", "mark", "twin"]

@@ -9,11 +9,10 @@ from typing import Any
 from promptops.core.jsontext import readable
 from promptops.evaluation.casebook import CaseRecord, Evaluation
 from promptops.report.run import run_name
-from promptops.report.show import escape
+from promptops.report.show import spreadsheet_cell
 
 _COLUMNS = ("prompt", "run", "case", "category", "tags", "where", "change", "result", "passed", "draws", "before", "why",
             "answer", "expected", "inputs", "latency_s", "cost_usd")  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _RESULT = {True: "pass", False: "fail", None: "unscored"}
 
 
@@ -46,14 +45,6 @@ def _row(evaluation: Evaluation, case: CaseRecord) -> Iterator[str | float | int
     yield readable(dict(case.inputs)) if case.inputs is not None else ""
     yield round(side.latency_s, 6)
     yield side.cost_nanousd / 1e9
-
-
-def spreadsheet_cell(value: str | float) -> str | float:
-    """A value as no spreadsheet runs it."""
-    if not isinstance(value, str):
-        return value
-    text = escape(value)
-    return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA[:4]) else text
 
 
 def json_lines(evaluations: Sequence[Evaluation]) -> str:

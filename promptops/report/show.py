@@ -6,6 +6,7 @@ from rich.text import Text
 
 _KEPT = frozenset("\n\t")
 _HIDING = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _JOINERS = frozenset("\u200d\u200c")  # needed by emoji sequences and by Indic and Persian script
 
 
@@ -35,3 +36,11 @@ def show(text: str, style: str = "", limit: int = 0) -> Text:
         safe = " ".join(safe.split())
         safe = safe if len(safe) <= limit else safe[: limit - 1] + "…"
     return Text(safe, style=style)
+
+
+def spreadsheet_cell(value: str | float) -> str | float:
+    """A value as no spreadsheet runs it."""
+    if not isinstance(value, str):
+        return value
+    text = escape(value)
+    return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA[:4]) else text
