@@ -97,7 +97,7 @@ def make_batch(store: Store, project: Project, runs: Sequence[Run], plan: BatchP
             [item.id for item in items],
         ]
     )
-    return Batch(id=f"{prompt}-{short(made)[:8]}", prompt=prompt, runs=tuple(run.id for run in runs), seed=plan.seed, population=len(units),
+    return Batch(id=f"{prompt}-{short(made)}", prompt=prompt, runs=tuple(run.id for run in runs), seed=plan.seed, population=len(units),
                  created_at=clock().isoformat(timespec="seconds"), reasons=count_reasons(units, picks), items=items)  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from promptops.project.store import prepare_folder
 
 FOLDER = "reviews"
 FORMAT = 1
-_ID = re.compile(rf"{NAME_PATTERN}-[0-9a-f]{{8}}")
+_ID = re.compile(rf"{NAME_PATTERN}-[0-9a-f]{{12}}")
 _MAX_BYTES = 256 * 1024 * 1024
 
 
@@ -88,7 +88,7 @@ def load_batch(root: Path, text: str) -> Batch:
         path, where = Path(text), text
     else:
         raise DataError(
-            f"{text[:80]!r} is no review batch", hint="name one as `support-summary-1a2b3c4d`, or the file of one"
+            f"{text[:80]!r} is no review batch", hint="name one as `support-summary-1a2b3c4d5e6f`, or the file of one"
         )
     try:
         if path.stat().st_size > _MAX_BYTES:

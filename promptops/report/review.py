@@ -32,6 +32,7 @@ Piece = tuple[Kind, str]
 """Text in one style: '' plain or, beside a reference, what differs; `same` as the reference; `mark` the name of a character that
 cannot be seen; `twin` a letter of another script than its word's."""
 MAX_SHOWN = 200_000
+_NOTES = 10
 _MAX_COMPARED = 6_000
 _UNSPACED_RANGE = "\u0e00-\u0e7f\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED = re.compile(f"[{_UNSPACED_RANGE}]")
@@ -255,7 +256,12 @@ def render_report(found: ReviewReport) -> RenderableType:
     parts += [show(f"{who}: {labelled} of {total} labelled") for who, (labelled, total) in found.progress.items()]
     if found.agreed:
         parts += [Text(""), _agreement_grid(found)]
-    parts += [show(f"note on {case} by {who}: {note}", limit=200) for case, who, note in found.notes]
+    parts += [show(f"note on {case} by {who}: {note}", limit=200) for case, who, note in found.notes[:_NOTES]]
+    parts += (
+        [Text(f"and {len(found.notes) - _NOTES} more notes, all of them with --json")]
+        if len(found.notes) > _NOTES
+        else []
+    )
     waiting = next((who for who, (labelled, total) in found.progress.items() if labelled < total), "")
     following = (
         command("promptops", "review", found.batch.prompt, "--as", waiting)
@@ -271,6 +277,8 @@ def render_report(found: ReviewReport) -> RenderableType:
 
 def _rate(estimate: Estimate | None) -> str:
     assert estimate is not None
+    if estimate.interval.low == estimate.interval.high:
+        return f"{percent(estimate.rate)} pass (all {count(estimate.reviewed, 'answer')} reviewed)"
     return f"{percent(estimate.rate)} pass (95% interval {percent_interval(estimate.interval)}, {estimate.reviewed} reviewed)"
 
 

@@ -41,7 +41,7 @@ def batch_of(
         )
         for index, (case, answer) in enumerate(answers.items())
     )  # fmt: skip
-    batch = Batch(id=f"{PROMPT}-00000001", prompt=PROMPT, runs=("20260102-030405-abcdef",), seed=0, created_at="2026-01-02T03:04:05+00:00",
+    batch = Batch(id=f"{PROMPT}-000000000001", prompt=PROMPT, runs=("20260102-030405-abcdef",), seed=0, created_at="2026-01-02T03:04:05+00:00",
                   population=len(items), items=items)  # fmt: skip
     save_batch(open_project(sandbox.root).root, batch)
     return batch

@@ -185,7 +185,7 @@ def test_a_batch_can_go_to_a_colleague_as_a_file(sandbox: Sandbox, call: Call):
     """It holds the answers: a run is not needed where it is labelled."""
     with_rubric(sandbox)
     batch_of(sandbox, {"a-1": "yes", "a-2": "no"})
-    sandbox.path(f".promptops/reviews/{PROMPT}-00000001.json").rename(sandbox.path("sent.json"))
+    sandbox.path(f".promptops/reviews/{PROMPT}-000000000001.json").rename(sandbox.path("sent.json"))
 
     found = call("review", "report", PROMPT, "--batch", "sent.json", "--json")
 
