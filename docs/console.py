@@ -113,8 +113,8 @@ class Shell:
         for written, real in self.ids.items():
             command = command.replace(written, real)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PROMPTOPS_")}
-        environment |= {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
-                        for what, value in (("NAME", "Author"), ("EMAIL", "author@example.com"))}  # fmt: skip
+        environment |= {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "Author",
+                        "GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "author@example.com"}  # fmt: skip
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with tempfile.NamedTemporaryFile("r", prefix="place-") as place:
             script = f'(exit {self.code}); {command}\ncode=$?; pwd > "$PLACE"; exit $code'

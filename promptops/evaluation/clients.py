@@ -1,7 +1,7 @@
 """Which model answers: its identity, and a client for it."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,11 @@ from promptops.core.jsontext import Json
 from promptops.core.prompt import Prompt
 from promptops.core.suite import Case
 from promptops.models.base import Client
-from promptops.models.local import LOCAL_MODELS, LocalClient, LocalModel
+from promptops.models.local import LEARN_FROM_CASES, LOCAL_MODELS, LocalClient, LocalModel
 from promptops.models.local.classifier import Classifier
 from promptops.models.local.echo import Echo
 from promptops.models.local.extractive import Extractive
+from promptops.models.local.nearest import Constant, Nearest
 from promptops.models.local.rules import Rules
 from promptops.models.local.search import Search
 from promptops.models.responses import UNSUPPORTED
@@ -24,15 +25,16 @@ from promptops.project.config import ModelConfig, check_host
 if TYPE_CHECKING:
     from promptops.models.sdk import TokenProvider
 
-_VERSIONS = {"rules": Rules.version, "classifier": Classifier.version, "extractive": Extractive.version,
-             "search": Search.version, "echo": Echo.version}  # fmt: skip
-_NEED_A_SECTION = ("rules", "classifier", "search")
+_VERSIONS = {"rules": Rules.version, "classifier": Classifier.version, "boosted": Classifier.version, "nearest": Nearest.version,
+             "constant": Constant.version, "extractive": Extractive.version, "search": Search.version, "echo": Echo.version}  # fmt: skip
+_NEED_A_SECTION = {"rules": "rules", "classifier": "classifier", "boosted": "classifier", "search": "search"}
 
 
-def identify(model: ModelConfig, prompt: Prompt, golden_digest: str) -> dict[str, Json]:
+def identify(model: ModelConfig, prompt: Prompt, golden_digest: str, more_digest: str = "") -> dict[str, Json]:
     """What decides the answers besides the request; part of the prompt digest and of every answer's key.
 
-    Raises DataError when the prompt does not configure the local model, or has parameters that its API does not know.
+    `more_digest` is of labelled rows that a local model learns from beside the golden cases. Raises DataError when the prompt
+    does not configure the local model, or has parameters that its API does not know.
     """
     if model.provider != "local":
         identity: dict[str, Json] = {"provider": model.provider, "model": model.model, "url": model.base_url}
@@ -42,9 +44,18 @@ def identify(model: ModelConfig, prompt: Prompt, golden_digest: str) -> dict[str
         return identity
     name = _local_name(model, prompt)
     rules = prompt.rules
-    settings: dict[str, Json] = {"text": list(_text(prompt)), "settings": rules.get(name, {})}
-    if name == "classifier":
-        settings |= {"golden": golden_digest, "rules": rules.get("rules", {}), "rules_version": Rules.version}
+    settings: dict[str, Json] = {
+        "text": list(_text(prompt)),
+        "settings": rules.get(_NEED_A_SECTION.get(name, name), {}),
+    }
+    if name in LEARN_FROM_CASES:
+        settings |= {"golden": golden_digest}
+    if name in ("classifier", "boosted"):
+        settings |= {"rules": rules.get("rules", {}), "rules_version": Rules.version}
+    if name in ("nearest", "constant"):
+        settings |= {"fields": list(_fields(prompt))}
+    if more_digest:
+        settings |= {"more": more_digest}
     return {"provider": "local", "model": name, "version": _VERSIONS[name], "settings": digest(settings)}
 
 
@@ -53,14 +64,15 @@ def open_client(
     prompt: Prompt,
     cases: Callable[[], Iterable[Case]],
     environment: Mapping[str, str] | None = None,
+    more: Sequence[Case] = (),
 ) -> Client:
-    """A client for `model`; `cases` are what local:classifier learns from.
+    """A client for `model`; `cases` are what a local model learns from and answers, `more` what it learns from only.
 
     Raises DataError when a key is missing or the prompt does not configure the local model.
     """
     if model.provider == "local":
         name = _local_name(model, prompt)
-        return LocalClient(name=name, model=_local_model(name, prompt, cases))
+        return LocalClient(name=name, model=_local_model(name, prompt, cases, more))
     return open_remote(model, environment)
 
 
@@ -126,11 +138,17 @@ def _local_name(model: ModelConfig, prompt: Prompt) -> str:
                         hint="write that file, or use --model local:echo, or a model of the configuration")  # fmt: skip
     if name not in LOCAL_MODELS:
         raise DataError(f"unknown local model {name!r}", hint=did_you_mean(name, LOCAL_MODELS))
-    if name in _NEED_A_SECTION and name not in prompt.rules:
+    section = _NEED_A_SECTION.get(name)
+    if section and section not in prompt.rules:
         raise DataError(
-            f"prompt {prompt.name} does not configure local:{name}", where=where, hint=f"add a section `{name}:`"
+            f"prompt {prompt.name} does not configure local:{name}", where=where, hint=f"add a section `{section}:`"
         )
     return name
+
+
+def _fields(prompt: Prompt) -> tuple[str, ...]:
+    """The properties an answer may have; none for text."""
+    return tuple(prompt.output_schema.document.get("properties", {})) if prompt.output_schema else ()
 
 
 def _text(prompt: Prompt) -> tuple[str, ...]:
@@ -138,13 +156,25 @@ def _text(prompt: Prompt) -> tuple[str, ...]:
     return tuple(prompt.rules.get("text", prompt.untrusted or sorted(prompt.input_names)))
 
 
-def _local_model(name: str, prompt: Prompt, cases: Callable[[], Iterable[Case]]) -> LocalModel:
+def _local_model(name: str, prompt: Prompt, cases: Callable[[], Iterable[Case]], more: Sequence[Case]) -> LocalModel:
     rules, text = prompt.rules, _text(prompt)
     match name:
         case "rules":
             return Rules(rules["rules"], text)
-        case "classifier":
-            return Classifier(rules["classifier"], text, Rules(rules.get("rules", {}), text), cases())
+        case "classifier" | "boosted":
+            said = Rules(rules.get("rules", {}), text)
+            return Classifier(
+                rules["classifier"],
+                text,
+                said,
+                cases(),
+                more=more,
+                kind="boosted" if name == "boosted" else "classifier",
+            )
+        case "nearest":
+            return Nearest(_fields(prompt), text, cases(), more)
+        case "constant":
+            return Constant(_fields(prompt), text, cases(), more)
         case "extractive":
             return Extractive(rules.get("extractive", {}), text)
         case "search":

@@ -1,11 +1,12 @@
 """What will be asked: the cases, the model, the price, and the digests a run is known by."""
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from promptops.core.digest import digest
 from promptops.core.errors import DataError, Problem, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.suite import Case
@@ -79,6 +80,7 @@ class Plan:
     at: str
     kind: RunKind = "eval"
     judge: JudgeSetup | None = None
+    more: tuple[Case, ...] = ()
 
     @property
     def judge_digest(self) -> str:
@@ -104,7 +106,10 @@ class Plan:
         if replay is not None:
             return ReplayClient(replay, self.model.model)
         client = open_client(
-            self.model, evaluable.prompt, lambda: read_cases(evaluable.tree, evaluable.suite, evaluable.scan)
+            self.model,
+            evaluable.prompt,
+            lambda: read_cases(evaluable.tree, evaluable.suite, evaluable.scan),
+            more=self.more,
         )
         return RecordingClient(client, record, self.model.model) if record is not None else client
 
@@ -129,9 +134,12 @@ class Plan:
 
 
 def make_plan(
-    project: Project, name: str, *, model: str, candidate: str = "", selection: Selection, at: str = "", judge: str = ""
-) -> Plan:
+    project: Project, name: str, *, model: str, candidate: str = "", selection: Selection, at: str = "", judge: str = "",
+    more: Sequence[Case] = (),
+) -> Plan:  # fmt: skip
     """Read, check and count everything for one evaluation; `judge` is a model in place of the suite's, or `none`.
+
+    `more` are labelled rows that a local model learns from and that are never scored.
 
     Raises DataError when an input is wrong or no case is selected.
     """
@@ -139,7 +147,8 @@ def make_plan(
     evaluable = source.load(name, candidate)
     _check_selection(evaluable, selection)
     config = resolve_model(project.config, model or evaluable.prompt.model or project.config.default_model)
-    identity = identify(config, evaluable.prompt, evaluable.scan.digest)
+    learnt = digest([[case.id, case.digest] for case in more]) if more else ""
+    identity = identify(config, evaluable.prompt, evaluable.scan.digest, learnt)
     count = _count(evaluable, selection)
     if count == 0:
         raise DataError("no case is selected", where=evaluable.suite.cases_path, why="the filters match none",
@@ -147,7 +156,7 @@ def make_plan(
     commit, dirty = (project.git.commit(at), False) if at else project.git.state()
     plan = Plan(evaluable=evaluable, candidate=candidate, model=config, identity=identity, selection=selection,
                 planned=count * selection.repeat, commit=commit, dirty=dirty, at=commit if at else "",
-                judge=set_up_judge(project.config, evaluable, judge))  # fmt: skip
+                judge=set_up_judge(project.config, evaluable, judge), more=tuple(more))  # fmt: skip
     _check_references(plan)
     _try_rendering(plan)
     return plan

@@ -16,6 +16,7 @@ from promptops.models.local import LOCAL_MODELS, LocalClient, LocalModel
 from promptops.models.local.classifier import Classifier
 from promptops.models.local.echo import Echo
 from promptops.models.local.extractive import Extractive
+from promptops.models.local.nearest import Constant, Nearest
 from promptops.models.local.rules import Rules
 from promptops.models.local.search import Search
 
@@ -30,12 +31,16 @@ _REQUEST = ModelRequest(
 _RULES = {"text": [{"value": "ü"}], "label": [{"value": "x"}]}
 
 
-def a_classifier() -> LocalModel:
-    cases = [
-        Case(id=name, category="any", inputs={"text": text}, expected={"text": "ü"})
+def a_classifier(kind: Any = "classifier") -> LocalModel:
+    cases = labelled_cases()
+    return Classifier({"fields": ["text"]}, ("text",), Rules(_RULES, ("text",)), cases, kind=kind)
+
+
+def labelled_cases() -> list[Case]:
+    return [
+        Case(id=name, category="any", inputs={"text": text}, expected={"text": "ü", "label": "x"})
         for name, text in (("a", _TEXT), ("b", "another"))
     ]
-    return Classifier({"fields": ["text"]}, ("text",), Rules(_RULES, ("text",)), cases)
 
 
 def a_search(found: Any) -> LocalModel:
@@ -45,17 +50,29 @@ def a_search(found: Any) -> LocalModel:
 _JSON: dict[str, Callable[[], LocalModel]] = {
     "rules": lambda: Rules(_RULES, ("text",)),
     "classifier": a_classifier,
+    "boosted": lambda: a_classifier("boosted"),
+    "nearest": lambda: Nearest(("text", "label", "unstated"), ("text",), labelled_cases()),
+    "constant": lambda: Constant(("text", "label", "unstated"), ("text",), labelled_cases()),
     "search": lambda: a_search({"id": "{{ passage.id }}", "title": "{{ passage.title }}"}),
 }
-_MODELS: dict[str, Callable[[], LocalModel]] = _JSON | {
+_MODELS: dict[str, Callable[[], LocalModel]] = {name: made for name, made in _JSON.items() if name != "constant"} | {
     "extractive": lambda: Extractive({}, ("text",)),
     "search": lambda: a_search("{{ passage.title }}"),
     "echo": Echo,
+    "nearest": lambda: Nearest((), ("text",), labelled_cases()),
 }
-_TEXT_ANSWERS = {"rules": "ü", "classifier": "ü", "extractive": _TEXT, "search": "Kessel", "echo": _TEXT}
+_TEXT_ANSWERS = {
+    "rules": "ü",
+    "classifier": "ü",
+    "boosted": "ü",
+    "nearest": "ü",
+    "extractive": _TEXT,
+    "search": "Kessel",
+    "echo": _TEXT,
+}
 _JSON_ANSWERS = {
     "rules": {"text": "ü", "label": "x"},
-    "classifier": {"text": "ü", "label": "x"},
+    **{name: {"text": "ü", "label": "x"} for name in ("classifier", "boosted", "nearest", "constant")},
     "search": {"id": "p", "title": "Kessel"},
 }
 
@@ -77,7 +94,7 @@ def ask(name: str, model: LocalModel, request: ModelRequest) -> Answer:
 
 def test_every_local_model_is_in_the_suite():
     """A new model is not forgotten here."""
-    assert set(LOCAL_MODELS) == set(_MODELS)
+    assert set(LOCAL_MODELS) == {*_MODELS, *_JSON}
 
 
 @pytest.mark.parametrize("name", _MODELS)

@@ -7,7 +7,9 @@ from typing import ClassVar, Protocol
 from promptops.core.jsontext import Json, canonical_json
 from promptops.models.base import Answer, ModelRequest
 
-LOCAL_MODELS = ("rules", "classifier", "extractive", "search", "echo")
+LOCAL_MODELS = ("rules", "classifier", "boosted", "nearest", "constant", "extractive", "search", "echo")
+LEARN_FROM_CASES = ("classifier", "boosted", "nearest", "constant")
+"""Those that predict golden cases from other golden cases, out of fold."""
 
 
 class LocalModel(Protocol):

@@ -1,78 +1,75 @@
 """local:classifier: logistic regression on TF-IDF and on what the rules say, each golden case predicted out of fold.
 
-A case is never predicted by a model that saw it, or a case of its group, or another case with the same text: what is
-scored is what the classifier would do on a new text.
+local:boosted is the same with gradient-boosted trees on the leading components of TF-IDF. A case is never predicted by a
+model that saw it: what is scored is what the classifier would do on a new text.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
-from promptops.core.digest import digest
 from promptops.core.errors import DataError
 from promptops.core.jsontext import Json, canonical_json, parse_json
 from promptops.core.suite import Case
 from promptops.models.base import ModelRequest
 from promptops.models.local import input_text
+from promptops.models.local.folds import Labelled, labelled, splits, text_key
 from promptops.models.local.rules import Rules
 
-MAX_ROWS = 50_000
 _DEFAULT_FOLDS = 10
+_BOOSTED_FOLDS = 5
 _DEFAULT_REGULARIZATION = 10.0
 _HINT_WEIGHT = 0.5
+_COMPONENTS = 60
+Kind = Literal["classifier", "boosted"]
 
 
 class Classifier:
-    """Predicts each of `fields`; what else the answer needs comes from `rules`."""
+    """Predicts each of `fields`; what else the answer needs comes from `rules`. `more` rows are learnt from, never predicted."""
 
     version: ClassVar[int] = 2
 
-    def __init__(self, settings: Mapping[str, Any], text: tuple[str, ...], rules: Rules, cases: Iterable[Case]) -> None:
-        self._text, self._rules = text, rules
+    def __init__(
+        self, settings: Mapping[str, Any], text: tuple[str, ...], rules: Rules, cases: Iterable[Case], *, more: Iterable[Case] = (),
+        kind: Kind = "classifier",
+    ) -> None:  # fmt: skip
+        self._text, self._rules, self._kind = text, rules, kind
         self._fields: tuple[str, ...] = tuple(settings["fields"])
-        # Folds depend on the order of the rows; the golden digest, by which answers are kept, does not.
-        rows = sorted((case for case, _ in zip(cases, range(MAX_ROWS + 1), strict=False)), key=lambda case: case.id)
-        if len(rows) > MAX_ROWS:
-            raise DataError(f"local:classifier trains on at most {MAX_ROWS} cases", hint="use local:rules")
+        self._regularization: float = settings.get("regularization", _DEFAULT_REGULARIZATION)
+        folds = settings.get("folds", _DEFAULT_FOLDS) if kind == "classifier" else _BOOSTED_FOLDS
         self._predictions = self._cross_validate(
-            rows,
-            folds=settings.get("folds", _DEFAULT_FOLDS),
-            regularization=settings.get("regularization", _DEFAULT_REGULARIZATION),
-            seed=settings.get("seed", 0),
+            labelled(kind, cases, text), labelled(kind, more, text), folds=folds, seed=settings.get("seed", 0)
         )
 
     def respond(self, request: ModelRequest) -> Json:
-        key = digest(input_text(request, self._text))
+        key = text_key(input_text(request, self._text))
         if key not in self._predictions:
-            raise DataError("local:classifier knows only the golden cases", hint="evaluate the golden cases")
+            raise DataError(f"local:{self._kind} knows only the golden cases", hint="evaluate the golden cases")
         return self._rules.answer(request, self._predictions[key])
 
     def _cross_validate(
-        self, rows: list[Case], *, folds: int, regularization: float, seed: int
+        self, rows: list[Labelled], extra: list[Labelled], *, folds: int, seed: int
     ) -> dict[str, dict[str, Json]]:
         """Out-of-fold predictions by text."""
-        import numpy as np
-        from sklearn.model_selection import GroupKFold
-
-        texts = [input_text(ModelRequest(messages=(), inputs=row.inputs), self._text) for row in rows]
-        groups = _groups(rows, texts)
-        folds = min(folds, len(set(groups)))
-        if folds < 2:
-            raise DataError("local:classifier needs at least two different cases", hint="add golden cases")
-        predicted: dict[str, dict[str, Json]] = {digest(text): {} for text in texts}
-        hints = self._hints(rows)
-        labels = {name: [canonical_json(row.expected.get(name)).decode() for row in rows] for name in self._fields}
-        splitter = GroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-        for train, test in splitter.split(np.zeros(len(rows)), groups=groups):
+        parts = list(splits(self._kind, rows, folds=folds, seed=seed))
+        every = [*rows, *extra]
+        predicted: dict[str, dict[str, Json]] = {text_key(row.text): {} for row in rows}
+        hints = self._hints(every)
+        labels = {name: [canonical_json(row.expected.get(name)).decode() for row in every] for name in self._fields}
+        always = list(range(len(rows), len(every)))
+        for train, test in parts:
+            known = [*train, *always]
             seen, unseen = _features(
-                [texts[index] for index in train], [texts[index] for index in test], hints[train], hints[test]
+                [every[index].text for index in known], [rows[index].text for index in test], hints[known], hints[test]
             )
+            if self._kind == "boosted":
+                seen, unseen = _components(seen, unseen, seed)
             for name in self._fields:
-                values = _fit_predict(seen, [labels[name][index] for index in train], unseen, regularization)
+                values = self._fit_predict(seen, [labels[name][index] for index in known], unseen, seed)
                 for index, value in zip(test, values, strict=True):
-                    predicted[digest(texts[index])][name] = parse_json(value)
+                    predicted[text_key(rows[index].text)][name] = parse_json(value)
         return predicted
 
-    def _hints(self, rows: list[Case]) -> Any:
+    def _hints(self, rows: Sequence[Labelled]) -> Any:
         """What the rules say of each case, one-hot: features that need no training."""
         from sklearn.feature_extraction import DictVectorizer
 
@@ -80,21 +77,37 @@ class Classifier:
         marks = [{f"{name}={values[name]}": _HINT_WEIGHT for name in self._fields if name in values} for values in said]
         return DictVectorizer().fit_transform(marks)
 
+    def _fit_predict(self, seen: Any, labels: list[str], unseen: Any, seed: int) -> list[str]:
+        if len(set(labels)) == 1 or not seen.shape[1]:
+            return [max(sorted(set(labels)), key=labels.count)] * unseen.shape[0]
+        model = _boosted(seed) if self._kind == "boosted" else _linear(self._regularization)
+        return [str(label) for label in model.fit(seen, labels).predict(unseen)]
 
-def _groups(rows: list[Case], texts: list[str]) -> list[int]:
-    """One label for each set of cases that may not be split between training and test: linked by a group or a text."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
 
-    first: dict[tuple[str, str], int] = {}
-    links = [
-        first.setdefault(key, index)
-        for index, (row, text) in enumerate(zip(rows, texts, strict=True))
-        for key in (("text", text), ("group", row.group) if row.group else ("case", row.id))
-    ]
-    here = [index for index in range(len(rows)) for _ in range(2)]
-    graph = csr_array(([1] * len(links), (here, links)), shape=(len(rows), len(rows)))
-    return [int(label) for label in connected_components(graph, directed=False)[1]]
+def _linear(regularization: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    return OneVsRestClassifier(LogisticRegression(C=regularization, solver="liblinear", class_weight="balanced"))
+
+
+def _boosted(seed: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(
+        max_iter=40, max_leaf_nodes=8, learning_rate=0.15, min_samples_leaf=5, random_state=seed
+    )
+
+
+def _components(seen: Any, unseen: Any, seed: int) -> tuple[Any, Any]:
+    """Dense leading components, learnt from the seen texts only: trees take no sparse matrix."""
+    from sklearn.decomposition import TruncatedSVD
+
+    size = min(_COMPONENTS, min(seen.shape) - 1)
+    if size < 1:
+        return seen.toarray(), unseen.toarray()
+    reducer = TruncatedSVD(n_components=size, random_state=seed)
+    return reducer.fit_transform(seen), reducer.transform(unseen)
 
 
 def _features(seen: list[str], unseen: list[str], seen_hints: Any, unseen_hints: Any) -> tuple[Any, Any]:
@@ -112,13 +125,3 @@ def _features(seen: list[str], unseen: list[str], seen_hints: Any, unseen_hints:
         except ValueError:  # no term in any text, or none in two of them
             continue
     return hstack([part for part, _ in parts]).tocsr(), hstack([part for _, part in parts]).tocsr()
-
-
-def _fit_predict(seen: Any, labels: list[str], unseen: Any, regularization: float) -> list[str]:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-
-    if len(set(labels)) == 1 or not seen.shape[1]:
-        return [max(sorted(set(labels)), key=labels.count)] * unseen.shape[0]
-    model = OneVsRestClassifier(LogisticRegression(C=regularization, solver="liblinear", class_weight="balanced"))
-    return [str(label) for label in model.fit(seen, labels).predict(unseen)]
