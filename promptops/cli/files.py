@@ -160,6 +160,7 @@ def show_prompt(
     """
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.clients import identify
+    from promptops.evaluation.judge import set_up_judge
     from promptops.project.config import resolve_model
     from promptops.project.project import open_project
     from promptops.report.prompt import prompt_json, render_prompt
@@ -168,8 +169,9 @@ def show_prompt(
     evaluable = (project.at(at) if at else project).load(name, candidate)
     model = resolve_model(project.config, evaluable.prompt.model or project.config.default_model)
     identity = identify(model, evaluable.prompt, evaluable.scan.digest)
+    judge = set_up_judge(project.config, evaluable)
     if as_json:
-        emit_json(prompt_json(evaluable, model.alias, identity))
+        emit_json(prompt_json(evaluable, model.alias, identity, judge))
     else:
-        emit(render_prompt(evaluable, model.alias, identity))
+        emit(render_prompt(evaluable, model.alias, identity, judge))
     return ExitCode.OK

@@ -210,7 +210,10 @@ def read_verdict(text: str, criteria: Sequence[Criterion], mode: Mode, *, swappe
     if set(value) != set(wanted):
         missing, extra = [name for name in wanted if name not in value], sorted(set(value) - set(wanted))
         what = "; ".join(
-            [*([f"no {', '.join(missing)}"] if missing else []), *([f"unknown {', '.join(extra)}"] if extra else [])]
+            [
+                *([f"no {', '.join(missing)}"] if missing else []),
+                *([f"unknown {', '.join(map(_quoted, extra[:5]))}"] if extra else []),
+            ]
         )
         raise NotAVerdictError(f"{what[:200]}: {_quoted(text)}")
     return {criterion.id: _said(criterion, value[criterion.id], mode, swapped=swapped) for criterion in criteria}

@@ -131,6 +131,11 @@ class Suite:
         return self.by_category.get(category, self.checks)
 
 
+def is_judged(score: str) -> bool:
+    """Whether a score of an answer is a judge's, as a whole or of one criterion."""
+    return score == JUDGE or score.startswith(f"{JUDGE}.")
+
+
 def slice_rows(tags: Mapping[str, str], slices: Iterable[str]) -> tuple[str, ...]:
     """Names of the rows a case counts in beside its category: `slice=value` for each of the slices it is tagged with."""
     return tuple(f"{name}={tags[name]}" for name in slices if name in tags)

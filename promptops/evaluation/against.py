@@ -10,7 +10,7 @@ from promptops.core.suite import Suite
 from promptops.evaluation.compare import RunComparison, compare_draws, run_scores
 from promptops.evaluation.execute import Executed, Options, Progress, execute
 from promptops.evaluation.plan import Clock, Plan, Selection, make_plan
-from promptops.evaluation.policy import PolicyChange, loosened_schemas, policy_changes
+from promptops.evaluation.policy import PolicyChange, judge_changes, loosened_schemas, policy_changes
 from promptops.evaluation.session import start_run
 from promptops.evaluation.verdicts import save_verdict, verdict_of
 from promptops.gate.draws import Side
@@ -131,7 +131,11 @@ def _base(
     if f"{name}.yaml" not in tree.names("golden"):
         return plan, after.evaluable.suite, ()
     suite = load_suite(tree, name, load_prompt(tree, name))
-    return plan, suite, policy_changes(tree, suite, after.evaluable)
+    return (
+        plan,
+        suite,
+        (*policy_changes(tree, suite, after.evaluable), *judge_changes(project.config, tree, suite, after)),
+    )
 
 
 def _complete(executed: Executed) -> Executed:

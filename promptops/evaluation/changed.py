@@ -7,6 +7,7 @@ from typing import Literal
 from promptops.core.errors import DataError, PromptopsError
 from promptops.core.jsontext import Json
 from promptops.evaluation.clients import identify
+from promptops.evaluation.judge import subject_of
 from promptops.project.config import Config, load_config, resolve_model
 from promptops.project.git import GitTree
 from promptops.project.project import Evaluable, Project
@@ -55,12 +56,14 @@ class _Content:
 
     evaluable: Evaluable
     identity: Mapping[str, Json]
+    subject: str
 
     @classmethod
     def of(cls, project: Project, name: str, model: str) -> "_Content":
         evaluable = project.load(name)
         config = resolve_model(project.config, model or evaluable.prompt.model or project.config.default_model)
-        return cls(evaluable, identify(config, evaluable.prompt, evaluable.scan.digest))
+        identity = identify(config, evaluable.prompt, evaluable.scan.digest)
+        return cls(evaluable, identity, subject_of(project.config, evaluable, identity))
 
     @classmethod
     def try_of(cls, project: Project, name: str, model: str) -> "_Content | None":
@@ -68,10 +71,6 @@ class _Content:
             return cls.of(project, name, model)
         except PromptopsError:
             return None
-
-    @property
-    def subject(self) -> str:
-        return self.evaluable.subject(self.identity)
 
     @property
     def keyless(self) -> bool:
@@ -90,7 +89,7 @@ class _Content:
             ("suite", old.suite_digest, new.suite_digest),
             ("rubric", old.rubric_digest, new.rubric_digest),
         )
-        return tuple(what for what, was, is_ in pairs if was != is_)
+        return tuple(what for what, was, is_ in pairs if was != is_) or ("judge",)
 
 
 def _config_at(project: Project, tree: GitTree) -> Config:

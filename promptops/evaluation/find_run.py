@@ -5,7 +5,7 @@ from pathlib import Path
 from promptops.core.errors import DataError, EvaluationError
 from promptops.core.names import is_run_id
 from promptops.evaluation.clients import identify
-from promptops.evaluation.judge import set_up_judge
+from promptops.evaluation.judge import OFF, subject_of
 from promptops.project.config import resolve_model
 from promptops.project.project import Evaluable, Project
 from promptops.project.store import Run, Store
@@ -47,10 +47,8 @@ def _subject(project: Project, content: Evaluable, run: Run) -> str:
     """The subject of that content with the model of a run; '' when the model is no longer configured."""
     try:
         model = resolve_model(project.config, run.header.model)
-        judge = (
-            set_up_judge(project.config, content, str(run.header.judge.get("choice", ""))) if run.header.judge else None
-        )
-        return content.subject(identify(model, content.prompt, content.scan.digest), judge.digest if judge else "")
+        choice = str(run.header.judge["choice"]) if run.header.judge else OFF
+        return subject_of(project.config, content, identify(model, content.prompt, content.scan.digest), choice)
     except DataError:
         return ""
 

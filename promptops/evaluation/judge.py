@@ -172,6 +172,12 @@ def set_up_judge(config: Config, evaluable: Evaluable, choice: str = "") -> Judg
                       max_error_rate=found.max_error_rate, digest=address, choice=choice, calibration=calibration)  # fmt: skip
 
 
+def subject_of(config: Config, evaluable: Evaluable, identity: Mapping[str, Json], choice: str = "") -> str:
+    """What evidence is bound to, with the judge as it is configured. Raises DataError for a judge that cannot be set up."""
+    judge = set_up_judge(config, evaluable, choice)
+    return evaluable.subject(identity, judge.digest if judge else "")
+
+
 def _judge_model(config: Config, name: str) -> ModelConfig:
     model = resolve_model(config, name)
     if model.provider == "local":

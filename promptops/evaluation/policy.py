@@ -1,15 +1,20 @@
 """What a change would loosen: the gate, the checks, the cases. Judged by the base, named by whoever accepts it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from promptops.core.checks import Check, Completion, JsonSchemaCheck
-from promptops.core.errors import PromptopsError
+from promptops.core.errors import DataError, PromptopsError
 from promptops.core.outcome import OF_THE_MODEL
+from promptops.core.rubric import Rubric
 from promptops.core.schema import JsonSchema
 from promptops.core.suite import GatePolicy, Suite
+from promptops.evaluation.judge import JudgeSetup, set_up_judge
+from promptops.evaluation.plan import Plan
+from promptops.project.config import Config, load_config
 from promptops.project.golden import read_ids
 from promptops.project.project import Evaluable
+from promptops.project.rubrics import load_rubric
 from promptops.project.store import Run, Store
 from promptops.project.tree import Tree
 
@@ -81,6 +86,74 @@ def _gate(before: GatePolicy, after: GatePolicy) -> list[PolicyChange]:
         for name in sorted(after.tolerances.keys() | before.tolerances.keys())
         if after.tolerance_of(name) > before.tolerance_of(name)
     ]
+    return found
+
+
+def judge_changes(config: Config, tree: Tree, before: Suite, after: Plan) -> tuple[PolicyChange, ...]:
+    """What today's judge and rubric ask less of than those of the base; another judge is a change by itself, whoever is the stricter."""
+    base = _judge_of_base(config, tree, before, after)
+    if base is None:
+        return ()
+    now = after.judge
+    if now is None:
+        return (PolicyChange(name="judge", what=f"judge {base.name} is gone"),)
+    found: list[PolicyChange] = []
+    if now.digest != base.digest:
+        found.append(
+            PolicyChange(
+                name="judge",
+                what=f"judge {now.name} is not the judge of the base: its prompt, model, votes, parameters or rubric differ",
+            )
+        )
+    if base.standing.may_block and not now.standing.may_block:
+        found.append(
+            PolicyChange(
+                name="judge.calibration", what=f"the judge's verdicts counted and do not any more: {now.standing.why}"
+            )
+        )
+    numbers = (("judge.votes", base.planned_votes, now.planned_votes, now.planned_votes < base.planned_votes),
+               ("judge.max_error_rate", base.max_error_rate, now.max_error_rate, now.max_error_rate > base.max_error_rate),
+               ("rubric.pass_at", base.rubric.pass_at, now.rubric.pass_at, now.rubric.pass_at < base.rubric.pass_at))  # fmt: skip
+    found += [PolicyChange(name=name, what=f"{name}: {old} -> {new}") for name, old, new, weaker in numbers if weaker]
+    for category in ("", *sorted(base.rubric.by_category.keys() | now.rubric.by_category.keys())):
+        found += _criteria(base.rubric, now.rubric, category)
+    return tuple(dict.fromkeys(found))
+
+
+def _judge_of_base(config: Config, tree: Tree, before: Suite, after: Plan) -> JudgeSetup | None:
+    try:
+        rubric = load_rubric(tree, before.rubric) if before.rubric else None
+        base = replace(after.evaluable, suite=before, rubric=rubric, tree=tree)
+        return set_up_judge(_config_at(tree, config), base, after.judge.choice if after.judge else "")
+    except DataError:  # the base named a rubric or a model that cannot be read today
+        return None
+
+
+def _config_at(tree: Tree, today: Config) -> Config:
+    """The models as they were at the base; today's where that cannot be read."""
+    try:
+        return load_config(tree)
+    except DataError:
+        return today
+
+
+def _criteria(before: Rubric, after: Rubric, category: str) -> list[PolicyChange]:
+    where = f" of {category}" if category else ""
+    now = {criterion.id: criterion for criterion in after.criteria_for(category)}
+    found: list[PolicyChange] = []
+    for old in before.criteria_for(category):
+        new = now.get(old.id)
+        if new is None:
+            found.append(PolicyChange(name=f"rubric.{old.id}", what=f"criterion {old.id}{where} is gone"))
+        elif old.hard and not new.hard:
+            found.append(PolicyChange(name=f"rubric.{old.id}", what=f"criterion {old.id}{where} is not hard any more"))
+        elif new.pass_from < old.pass_from:
+            found.append(
+                PolicyChange(
+                    name=f"rubric.{old.id}",
+                    what=f"criterion {old.id}{where} passes from {new.pass_from}, not {old.pass_from}",
+                )
+            )
     return found
 
 

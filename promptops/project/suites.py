@@ -13,7 +13,7 @@ from promptops.core.money import parse_usd
 from promptops.core.prompt import Prompt
 from promptops.core.schema import JsonSchema, compile_schema, lint_schema, pattern_schema
 from promptops.core.serving import parse_settings, settings_faults
-from promptops.core.suite import CATEGORY, JUDGE, GatePolicy, JudgeConfig, ReviewPolicy, Suite
+from promptops.core.suite import CATEGORY, GatePolicy, JudgeConfig, ReviewPolicy, Suite, is_judged
 from promptops.project.formats import format_problems
 from promptops.project.prompts import FOLDER as PROMPTS
 from promptops.project.prompts import load_schema, place_of
@@ -130,7 +130,7 @@ class _Builder:
             number = 2
             while name in names:
                 name, number = f"{base}-{number}", number + 1
-            if name == JUDGE or name.startswith(f"{JUDGE}."):
+            if is_judged(name):
                 self._problem(
                     (*path, index, "name"), f"a check cannot be called {name!r}", "the judge's verdicts have that name"
                 )

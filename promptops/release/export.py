@@ -14,6 +14,7 @@ from promptops.core.errors import DataError, Problem
 from promptops.core.jsontext import Json, canonical_json, parse_json
 from promptops.core.serving import Settings, parse_settings
 from promptops.evaluation.clients import identify
+from promptops.evaluation.judge import subject_of
 from promptops.project.config import Config, ModelConfig, resolve_model
 from promptops.project.project import Evaluable, Project
 from promptops.runtime.bundle import (  # fmt: skip
@@ -139,7 +140,7 @@ def _served_json(entry: Served) -> dict[str, Json]:
 def _release_json(shipped: Shipped) -> dict[str, Json]:
     return {
         "version": shipped.version, "commit": shipped.commit, "prompt_digest": shipped.evaluable.prompt.digest(shipped.identity),
-        "subject": shipped.evaluable.subject(shipped.identity), "evidence": _digest(shipped.evidence) if shipped.evidence else "",
+        "subject": subject_of(shipped.config, shipped.evaluable, shipped.identity), "evidence": _digest(shipped.evidence) if shipped.evidence else "",
     }  # fmt: skip
 
 

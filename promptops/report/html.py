@@ -13,12 +13,13 @@ from typing import Any
 from promptops.core.digest import short
 from promptops.core.jsontext import Json, readable
 from promptops.core.money import format_usd
+from promptops.core.suite import JUDGE, is_judged
 from promptops.core.version import __version__
 from promptops.evaluation.casebook import CaseRecord, Evaluation, Side
 from promptops.evaluation.summary import Row
 from promptops.gate import CategoryVerdict, Verdict
 from promptops.report.comparison import method_lines, sentence, verdict_line
-from promptops.report.run import run_line, run_name
+from promptops.report.run import judge_notices, run_line, run_name
 from promptops.report.tables import command, p_value, percent, percent_interval, points, points_interval, seconds
 
 MAX_BYTES = 20_000_000
@@ -325,6 +326,7 @@ def _method(item: Evaluation) -> list[str]:
     lines.append(
         f"Model {header.model}; subject {header.subject}; {len(item.cases)} cases; started {header.started_at}."
     )
+    lines += [notice.plain for notice in judge_notices(item.summary)]
     if header.dirty:
         lines.append("The files had uncommitted changes.")
     return lines
@@ -335,6 +337,7 @@ def _reproduce(item: Evaluation) -> list[str]:
     words = ["promptops", "eval", header.prompt, "--model", header.model]
     words += ["--candidate", header.candidate] if header.candidate else []
     words += ["--against", item.ref] if item.ref else []
+    words += ["--judge", str(header.judge["choice"])] if header.judge.get("choice") else []
     checkout = [command("git", "checkout", header.commit)] if header.commit else []
     again = (
         []
@@ -404,6 +407,6 @@ def _items(values: Any) -> list[tuple[str, Json]]:
 
 def _disagrees(side: Side) -> bool:
     """Whether a judge and the other checks say different things of the shown answer."""
-    judged = {passed for name, passed, _, _ in side.scores if name.partition("/")[0] == "judge" and passed is not None}
-    checked = {passed for name, passed, _, _ in side.scores if name.partition("/")[0] != "judge" and passed is not None}
+    judged = {passed for name, passed, _, _ in side.scores if name == JUDGE and passed is not None}
+    checked = {passed for name, passed, _, _ in side.scores if not is_judged(name) and passed is not None}
     return bool(judged and checked) and (False in judged) != (False in checked)

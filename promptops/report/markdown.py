@@ -9,7 +9,7 @@ from promptops.evaluation.compare import RunComparison
 from promptops.evaluation.summary import Row
 from promptops.gate import CategoryVerdict
 from promptops.report.comparison import judge_lines, sentence
-from promptops.report.run import run_line, run_name
+from promptops.report.run import judge_notices, run_line, run_name
 from promptops.report.show import escape
 from promptops.report.tables import p_value, percent, percent_interval, points, points_interval, seconds
 
@@ -46,6 +46,7 @@ def evaluation_markdown(item: Evaluation) -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [_run_row(row) for row in (*item.summary.categories, *item.summary.slices, item.summary.total)]
+    lines += [f"\n{cell(notice.plain)}" for notice in judge_notices(item.summary)]
     return "\n".join([*lines, f"\nRun {item.run.id}."]) + "\n"
 
 

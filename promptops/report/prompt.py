@@ -8,12 +8,16 @@ from rich.text import Text
 
 from promptops.core.digest import short
 from promptops.core.jsontext import Json, canonical_json
+from promptops.evaluation.judge import JudgeSetup
 from promptops.project.project import Evaluable
+from promptops.report.run import measured
 from promptops.report.show import show
 from promptops.report.tables import next_line, table
 
 
-def render_prompt(evaluable: Evaluable, model: str, identity: Mapping[str, Json]) -> RenderableType:
+def render_prompt(
+    evaluable: Evaluable, model: str, identity: Mapping[str, Json], judge: JudgeSetup | None = None
+) -> RenderableType:
     prompt, suite, scan = evaluable.prompt, evaluable.suite, evaluable.scan
     facts = table("", "")
     facts.show_header = False
@@ -24,7 +28,7 @@ def render_prompt(evaluable: Evaluable, model: str, identity: Mapping[str, Json]
             ("tools", ", ".join(str(tool["name"]) for tool in prompt.tools)),
             ("examples", str(len(prompt.examples)) if prompt.examples else ""),
             ("knowledge", f"{len(prompt.knowledge.passages)} passages, best {prompt.knowledge.top} shown" if prompt.knowledge else ""),
-            ("rubric", suite.rubric), ("prompt digest", short(prompt.digest(identity))), ("subject", short(evaluable.subject(identity)))]  # fmt: skip
+            ("rubric", suite.rubric), ("judge", _judge(judge)), ("prompt digest", short(prompt.digest(identity))), ("subject", short(evaluable.subject(identity, judge.digest if judge else "")))]  # fmt: skip
     for name, value in rows:
         if value:
             facts.add_row(Text(name, style="bold"), show(value))
@@ -39,7 +43,15 @@ def render_prompt(evaluable: Evaluable, model: str, identity: Mapping[str, Json]
     return Group(*parts, Text(""), counts, Text(""), next_line(f"promptops eval {prompt.name}"))
 
 
-def prompt_json(evaluable: Evaluable, model: str, identity: Mapping[str, Json]) -> dict[str, Any]:
+def _judge(judge: JudgeSetup | None) -> str:
+    if judge is None:
+        return ""
+    return f"{judge.name}, {judge.mode.replace('_', ' ')}, {judge.standing.standing} ({judge.standing.why}{measured(judge.header())})"
+
+
+def prompt_json(
+    evaluable: Evaluable, model: str, identity: Mapping[str, Json], judge: JudgeSetup | None = None
+) -> dict[str, Any]:
     prompt, suite, scan = evaluable.prompt, evaluable.suite, evaluable.scan
     return {
         "name": prompt.name, "description": prompt.description, "owners": list(prompt.owners), "model": model, "params": dict(prompt.params),
@@ -47,7 +59,8 @@ def prompt_json(evaluable: Evaluable, model: str, identity: Mapping[str, Json]) 
         "inputs": sorted(prompt.input_names), "untrusted": list(prompt.untrusted), "output_format": prompt.output_format,
         "tools": [dict(tool) for tool in prompt.tools],
         "passages": len(prompt.knowledge.passages) if prompt.knowledge else 0, "examples": len(prompt.examples), "rubric": suite.rubric,
-        "prompt_digest": prompt.digest(identity), "golden_digest": scan.digest, "subject": evaluable.subject(identity),
+        "judge": judge.header() if judge else None,
+        "prompt_digest": prompt.digest(identity), "golden_digest": scan.digest, "subject": evaluable.subject(identity, judge.digest if judge else ""),
         "cases": scan.count, "categories": dict(scan.categories), "slices": dict(scan.slices),
         "checks": {category: [check.name for check in suite.checks_for(category)] for category in scan.categories},
     }  # fmt: skip

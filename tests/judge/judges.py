@@ -39,7 +39,9 @@ def judge(opinion: Opinion) -> Script:
     """A judge that answers well-formed verdicts of this opinion."""
 
     def script(call: Call) -> Fault:
-        return answer(json.dumps(verdict(opinion(blocks(call), call))))
+        said = list(verdict(opinion(blocks(call), call)).values())
+        criteria = call.body["response_format"]["json_schema"]["schema"]["required"]
+        return answer(json.dumps(dict(zip(criteria, said, strict=True))))
 
     return script
 
