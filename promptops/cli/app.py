@@ -19,6 +19,7 @@ from promptops.cli import (
     review,
     route,
     runs,
+    semantic,
 )
 from promptops.core.version import __version__
 
@@ -72,6 +73,8 @@ app.command("audit-log")(release.audit_log)
 app.command("doctor")(release.doctor)
 app.add_typer(baseline.app, name="baseline", help="Recorded draws of what is released: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")
+app.command("cost")(semantic.cost)
+app.add_typer(semantic.app, name="cache", help="When a cached answer may serve another question: calibrate, show.")
 app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, export, import, gc.")
 app.add_typer(judge.app, name="judge", help="How far a judge can be trusted: calibrate, report, attack.")
 app.add_typer(review.app, name="review", help="People label answers: label, assign, report, export, due.")

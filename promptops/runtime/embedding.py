@@ -1,0 +1,81 @@
+"""The built-in lexical embedder: weighted words, pairs of words and letter groups of a text; standard library only."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+from zlib import crc32
+
+MAX_CHARS: Final = 2_000
+"""Only so much of a text is embedded."""
+
+HASH_BITS: Final = 24
+_MASK = 2**HASH_BITS - 1
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_HALF = math.sqrt(0.5)
+_PAIR = 0x9E3779
+Vector = dict[int, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedder:
+    """Weights of features by their hash; a feature that training did not see weighs `unseen`."""
+
+    weights: Mapping[int, float] = field(default_factory=dict)
+    unseen: float = 1.0
+
+    def embed(self, text: str) -> Vector:
+        """A vector of length 1 (empty for a text without words): half of it words and pairs, half groups of 3 and 4 letters."""
+        words, letters = features(text)
+        vector = self._weighed(words)
+        for key, value in self._weighed(letters).items():
+            vector[key] = vector.get(key, 0.0) + value
+        return vector
+
+    def _weighed(self, found: list[int]) -> Vector:
+        counts: dict[int, int] = {}
+        for key in found:
+            counts[key] = counts.get(key, 0) + 1
+        get, unseen = self.weights.get, self.unseen
+        vector = {key: get(key, unseen) * (1.0 if count == 1 else 1.0 + math.log(count)) for key, count in counts.items()}  # fmt: skip
+        square = math.fsum(value * value for value in vector.values())
+        if not square:
+            return {}
+        scale = _HALF / math.sqrt(square)
+        return {key: value * scale for key, value in vector.items()}
+
+
+def features(text: str) -> tuple[list[int], list[int]]:
+    """Hashes of words and neighbouring pairs, and of groups of 3 and 4 letters inside padded words."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", text[:MAX_CHARS]).casefold())
+    hashes: list[int] = []
+    letters: list[int] = []
+    for word in words:
+        raw = word.encode("utf-8", "surrogatepass")
+        hashes.append(crc32(raw) & _MASK)
+        if word.isascii():
+            padded = b" " + raw + b" "
+            for size in (3, 4):
+                letters += [
+                    crc32(padded[start : start + size], size) & _MASK for start in range(len(padded) - size + 1)
+                ]
+        else:
+            wide = f" {word} "
+            for size in (3, 4):
+                letters += [
+                    crc32(wide[start : start + size].encode("utf-8", "surrogatepass"), size) & _MASK
+                    for start in range(len(wide) - size + 1)
+                ]
+    hashes += [(first * 31 + second * 17 + _PAIR) & _MASK for first, second in pairwise(hashes)]
+    return hashes, letters
+
+
+def cosine(one: Vector, other: Vector) -> float:
+    """Similarity of two vectors of `embed`, 0..1."""
+    if len(one) > len(other):
+        one, other = other, one
+    return sum(value * other[key] for key, value in one.items() if key in other)
