@@ -76,7 +76,10 @@ def show(name: Name, as_json: Json = False) -> int:
 
 
 def cost(name: Name, as_json: Json = False) -> int:
-    """What 1,000 requests cost: as it is, with the router, with the semantic cache; only with what is proven."""
+    """Say what 1,000 requests cost.
+
+    As it is, with the router, with the semantic cache; only what is proven counts.
+    """
     from promptops.cli.output import emit, emit_json
     from promptops.project.project import open_project
     from promptops.project.store import open_store
