@@ -98,9 +98,6 @@ def push(
     as_json: Json = False,
 ) -> int:
     """Share recorded baselines with the team, as refs beside the code."""
-    from rich.text import Text
-
-    from promptops.cli.output import emit, emit_json
     from promptops.core.errors import DataError
     from promptops.project.project import open_project
     from promptops.project.shared_baselines import push_baselines
@@ -113,11 +110,8 @@ def push(
         if not found:
             raise DataError("no baseline to push", hint="record one with `promptops baseline record NAME`")
         refs = push_baselines(project.git, store, found, remote)
-    if as_json:
-        emit_json({"remote": remote, "refs": refs})
-    else:
-        emit(Text(f"PUSHED  {count(len(refs), 'baseline')} to {remote}"))
-    return ExitCode.OK
+    done = f"PUSHED  {count(len(refs), 'baseline')} to {remote}"
+    return _exchanged(done, {"remote": remote, "refs": refs}, as_json=as_json)
 
 
 @app.command("fetch")
@@ -127,9 +121,7 @@ def fetch(
     as_json: Json = False,
 ) -> int:
     """Get the baselines of the team; those that are here already are left as they are."""
-    from rich.text import Text
-
-    from promptops.cli.output import emit, emit_json, note
+    from promptops.cli.output import note
     from promptops.project.project import open_project
     from promptops.project.shared_baselines import fetch_baselines
     from promptops.project.store import open_store
@@ -140,8 +132,17 @@ def fetch(
         runs, notices = fetch_baselines(project.git, store, remote, prompt)
     for notice in notices:
         note(f"note: {notice}")
+    done = f"FETCHED  {count(len(runs), 'new baseline')} from {remote}"
+    return _exchanged(done, {"remote": remote, "runs": [run.id for run in runs], "notices": notices}, as_json=as_json)
+
+
+def _exchanged(done: str, document: dict[str, object], *, as_json: bool) -> int:
+    from rich.text import Text
+
+    from promptops.cli.output import emit, emit_json
+
     if as_json:
-        emit_json({"remote": remote, "runs": [run.id for run in runs], "notices": notices})
+        emit_json(document)
     else:
-        emit(Text(f"FETCHED  {count(len(runs), 'new baseline')} from {remote}"))
+        emit(Text(done))
     return ExitCode.OK

@@ -100,7 +100,7 @@ class FaultServer:
     async def _close(self) -> None:
         self._server.close()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=0.5)  # clients that have left are noticed
+            await asyncio.wait(self._tasks, timeout=3)  # clients that have left are noticed
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

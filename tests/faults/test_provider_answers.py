@@ -9,7 +9,7 @@ import pytest
 
 from conftest import Sandbox
 from faults import server as provider
-from faults.provider_runs import CASES, Command, asked, configure, right_answers, rows, spread, unless
+from faults.provider_runs import CASES, Command, answer_others, asked, configure, right_answers, rows, spread, unless
 from faults.server import Call, Fault, FaultServer, answer, completion, delta, document, events, failure, raw
 
 EVAL = ("eval", "--model", "small", "--json")
@@ -178,6 +178,8 @@ def test_E14_part_of_a_stream_is_never_scored(sandbox: Sandbox, call: Command, b
     right = {row["id"]: _streamed(row["expected"]) for row in sandbox.rows()}
     faults = right | spread(sandbox, [broken, events(_PIECES[:2], then="stall")])
     with FaultServer(unless(sandbox, faults)) as server:
+        configure(sandbox, server.url, stream=True)
+        answer_others(sandbox, call, *(row["id"] for row in sandbox.rows()[:2]))
         configure(sandbox, server.url, stream=True, timeout_s=0.6)
         finished = call(*EVAL)
 

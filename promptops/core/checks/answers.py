@@ -11,12 +11,13 @@ from promptops.core.checks.base import (
     CaseFacts,
     Check,
     Completion,
-    NoPart,
+    NotStated,
     Score,
     Unscored,
     brief,
     expected_at,
     part_of,
+    scoring,
     spelled,
     text_part,
 )
@@ -65,15 +66,10 @@ class Equals(Check):
     tolerance: float = 0.0
     negate: bool = False
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            wanted = expected_at(case, self.expected or self.path)
-        except KeyError:
-            return None
-        try:
-            got = part_of(completion, self.path, whole_value=completion.format == "json")
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        wanted = expected_at(case, self.expected or self.path)
+        got = part_of(completion, self.path, whole_value=completion.format == "json")
         equal = self._same(got, wanted)
         return Score(
             check=self.name,
@@ -132,14 +128,10 @@ class Contains(Check):
     ignore_case: bool = False
     negate: bool = False
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            wanted = _strings(self.values, case, self.expected)
-            text = text_part(completion, self.path)
-        except KeyError:
-            return None
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        wanted = _strings(self.values, case, self.expected)
+        text = text_part(completion, self.path)
         held = text.casefold() if self.ignore_case else text
         absent = [value for value in wanted if (value.casefold() if self.ignore_case else value) not in held]
         held_enough = len(absent) < len(wanted) if self.any else not absent
@@ -158,14 +150,10 @@ class NotContains(Check):
     values: Sequence[str] = ()
     expected: str = ""
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            unwanted = _strings(self.values, case, self.expected)
-            text = fold(text_part(completion, self.path))
-        except KeyError:
-            return None
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        unwanted = _strings(self.values, case, self.expected)
+        text = fold(text_part(completion, self.path))
         present = [value for value in unwanted if fold(value) in text]
         reason = f"found: {brief(', '.join(present))}" if present else "none found"
         return Score(check=self.name, passed=not present, reason=reason)
@@ -183,14 +171,10 @@ class Keywords(Check):
     expected: str = ""
     min_share: float = 1.0
 
+    @scoring(missing=0.0)
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            facts = _facts(expected_at(case, self.expected) if self.expected else self.values)
-            text = fold(text_part(completion, self.path))
-        except KeyError:
-            return None
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing), value=0.0)
+        facts = _facts(expected_at(case, self.expected) if self.expected else self.values)
+        text = fold(text_part(completion, self.path))
         if not facts:
             return None
         absent = [accepted[0] for accepted in facts if not any(fold(word) in text for word in accepted)]
@@ -210,11 +194,9 @@ class Regex(Check):
     path: str = ""
     negate: bool = False
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            text = text_part(completion, self.path)
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        text = text_part(completion, self.path)
         found = pattern_schema(self.pattern).accepts(text)
         reason = f"{brief(self.pattern)} {'found' if found else 'not found'}"
         return Score(check=self.name, passed=found is not self.negate, reason=reason)
@@ -336,14 +318,10 @@ class Similarity(Check):
     metric: str = "rouge_l"
     path: str = ""
 
+    @scoring(missing=0.0)
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            wanted = spelled(expected_at(case, self.expected))
-            text = text_part(completion, self.path)
-        except KeyError:
-            return None
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing), value=0.0)
+        wanted = spelled(expected_at(case, self.expected))
+        text = text_part(completion, self.path)
         if max(len(text), len(wanted)) > _MAX_SIMILARITY_CHARS:
             return Unscored(check=self.name, reason=f"text longer than {_MAX_SIMILARITY_CHARS} characters")
         value = similarity(fold(text), fold(wanted), metric=self.metric)
@@ -367,11 +345,11 @@ def similarity(text: str, other: str, *, metric: str) -> float:
 
 
 def _strings(values: Sequence[str], case: CaseFacts, pointer: str) -> list[str]:
-    """Literal values, or the expected list. Raises KeyError when the case states none."""
+    """Literal values, or the expected list. Raises NotStated when the case states none."""
     found = expected_at(case, pointer) if pointer else values
     strings = [spelled(item) for item in (found if isinstance(found, list | tuple) else [found]) if not _blank(item)]
     if not strings:
-        raise KeyError(pointer)
+        raise NotStated
     return strings
 
 

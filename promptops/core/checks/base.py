@@ -1,9 +1,10 @@
 """What a check sees and what it answers."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from functools import wraps
+from typing import Any, ClassVar, Literal, Protocol
 
 from promptops.core.jsontext import Json, JsonError, at_pointer, canonical_json, parse_json
 from promptops.core.knowledge import Passage
@@ -109,7 +110,32 @@ class Only(Check):
 
 
 class NoPart(Exception):  # noqa: N818 - control flow inside this package, never seen by a user
-    """The part of the answer a check looks at is not there."""
+    """The part of the answer a check looks at is not there: the check fails, for the reason that is its text."""
+
+
+class NotStated(Exception):  # noqa: N818 - control flow inside this package, never seen by a user
+    """The case does not state what the check compares with: the check does not apply."""
+
+
+_Rule = Callable[[Any, Completion, CaseFacts], Score | Unscored | None]
+
+
+def scoring(*, missing: float | None = None) -> Callable[[_Rule], _Rule]:
+    """Makes `score` of a method that may raise NoPart and NotStated; `missing` is the grade of a part that is not there."""
+
+    def of(rule: _Rule) -> _Rule:
+        @wraps(rule)
+        def score(self: Check, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+            try:
+                return rule(self, completion, case)
+            except NotStated:
+                return None
+            except NoPart as reason:
+                return Score(check=self.name, passed=False, reason=str(reason), value=missing)
+
+        return score
+
+    return of
 
 
 _BLANKS = re.compile(r"\s+")
@@ -136,14 +162,17 @@ def text_part(completion: Completion, path: str) -> str:
 
 
 def expected_at(case: CaseFacts, pointer: str) -> Json:
-    """The expected value at a JSON pointer. Raises KeyError when the case does not state it."""
-    return at_pointer(case.expected, pointer)
+    """The expected value at a JSON pointer. Raises NotStated when there is none."""
+    try:
+        return at_pointer(case.expected, pointer)
+    except KeyError:
+        raise NotStated from None
 
 
 def spelled(value: Json) -> str:
-    """An expected value as text: strings as they are, the rest as JSON. Raises KeyError for null, which states nothing."""
+    """An expected value as text: strings as they are, the rest as JSON. Raises NotStated for null, which states nothing."""
     if value is None:
-        raise KeyError
+        raise NotStated
     return value if isinstance(value, str) else canonical_json(value).decode()
 
 

@@ -12,12 +12,13 @@ from promptops.core.checks.base import (
     CaseFacts,
     Check,
     Completion,
-    NoPart,
+    NotStated,
     Score,
     Unscored,
     brief,
     expected_at,
     part_of,
+    scoring,
     spelled,
     text_part,
 )
@@ -44,11 +45,9 @@ class Length(Check):
     min: int = 0
     max: int | None = None
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            count = _COUNT[self.unit](text_part(completion, self.path))
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        count = _COUNT[self.unit](text_part(completion, self.path))
         passed = count >= self.min and (self.max is None or count <= self.max)
         limit = f"{self.min}..{'' if self.max is None else self.max}"
         return Score(check=self.name, passed=passed, reason=f"{count} {self.unit} (allowed {limit})")
@@ -93,11 +92,9 @@ class Format(Check):
     date_format: str = "%Y-%m-%d"
     allow_null: bool = False
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            part = part_of(completion, self.path)
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        part = part_of(completion, self.path)
         if part is None and self.allow_null:
             return Score(check=self.name, passed=True, reason="null is allowed")
         if self.format == "number" and isinstance(part, int | float) and not isinstance(part, bool) and isfinite(part):
@@ -197,14 +194,10 @@ class Language(Check):
     same_as: str = ""
     path: str = ""
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            text = text_part(completion, self.path)
-            wanted = self._wanted(case)
-        except KeyError:
-            return None
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        text = text_part(completion, self.path)
+        wanted = self._wanted(case)
         if not text.strip():
             return Score(check=self.name, passed=False, reason="the answer is empty")
         if not wanted:
@@ -222,6 +215,8 @@ class Language(Check):
             return self.is_
         if self.expected:
             return spelled(expected_at(case, self.expected))
+        if self.same_as not in case.inputs:
+            raise NotStated
         return detect_language(str(case.inputs[self.same_as]))
 
 

@@ -11,11 +11,13 @@ from promptops.core.checks.base import (
     Check,
     Completion,
     NoPart,
+    NotStated,
     Score,
     Unscored,
     brief,
     expected_at,
     part_of,
+    scoring,
     text_part,
 )
 from promptops.core.jsontext import Json
@@ -39,14 +41,12 @@ class Citations(Check):
     expected: str = ""
     required: bool = False
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            cited = self._cited(completion)
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        cited = self._cited(completion)
         try:
             wanted = expected_at(case, self.expected) if self.expected else []
-        except KeyError:
+        except NotStated:
             wanted = []
         wanted = wanted if isinstance(wanted, list) else [] if wanted is None else [wanted]
         fault = self._fault(
@@ -93,13 +93,11 @@ class Sql(Check):
     path: str = ""
     ddl: str = ""
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         from promptops.core.sql import explain_fault, read_only_fault
 
-        try:
-            statement = text_part(completion, self.path)
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        statement = text_part(completion, self.path)
         fault = read_only_fault(statement, self.dialect)
         if not fault and self.ddl:
             try:

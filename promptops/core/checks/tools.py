@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from promptops.core.checks.base import CaseFacts, Check, Completion, Score, Unscored, brief
-from promptops.core.jsontext import Json, at_pointer, canonical_json
+from promptops.core.checks.base import CaseFacts, Check, Completion, NotStated, Score, Unscored, brief, expected_at
+from promptops.core.jsontext import Json, canonical_json
 
 Arguments = Literal["equal", "include", "ignore"]
 
@@ -28,8 +28,8 @@ class ToolCalls(Check):
     def wanted(self, case: CaseFacts) -> list[tuple[str, Json]] | None:
         """(name, arguments or None) of each expected call; None when the case states nothing that can be compared."""
         try:
-            stated = at_pointer(case.expected, self.expected)
-        except KeyError:
+            stated = expected_at(case, self.expected)
+        except NotStated:
             return None
         items = stated if isinstance(stated, list) else [stated]
         calls = [(item, None) if isinstance(item, str) else _expected_call(item) for item in items]
