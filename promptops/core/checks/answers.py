@@ -215,14 +215,10 @@ class StartsWith(Check):
     ignore_case: bool = False
     negate: bool = False
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
-        try:
-            wanted = _strings(self.values, case, self.expected)
-            text = text_part(completion, self.path)
-        except KeyError:
-            return None
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        wanted = _strings(self.values, case, self.expected)
+        text = text_part(completion, self.path)
         if self.ignore_case:
             text, wanted = text.casefold(), [value.casefold() for value in wanted]
         found = text.startswith(tuple(wanted))
@@ -285,16 +281,12 @@ class EditDistance(Check):
     path: str = ""
     negate: bool = False
 
+    @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         from rapidfuzz.distance import Levenshtein
 
-        try:
-            wanted = spelled(expected_at(case, self.expected))
-            text = text_part(completion, self.path)
-        except KeyError:
-            return None
-        except NoPart as missing:
-            return Score(check=self.name, passed=False, reason=str(missing))
+        wanted = spelled(expected_at(case, self.expected))
+        text = text_part(completion, self.path)
         distance = Levenshtein.distance(text, wanted, score_cutoff=self.max)
         near = distance <= self.max
         reason = f"{distance} edits away (allowed {self.max})" if near else f"more than {self.max} edits away"

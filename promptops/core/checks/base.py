@@ -104,7 +104,7 @@ class Only(Check):
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
         try:
             expected_at(case, self.expected)
-        except KeyError:
+        except NotStated:
             return None
         return self.check.score(completion, case)
 
