@@ -35,3 +35,25 @@ def assert_no_regression(
     said += [f"the change weakens its own gate: {change.what}" for change in result.changes]
     if result.found.blocked or result.changes:
         raise AssertionError("\n".join(["", ": ".join(verdict_line(result.found)[::2]), *said]))
+
+
+def bundle_for(name: str, folder: str | Path, *, root: str | Path = ".", model: str = "") -> Path:
+    """A development bundle of a prompt as its files are now, in a new folder below `folder`; for `promptops.runtime.testing`.
+
+    Raises DataError when the prompt does not load, or cannot run in a service.
+    """
+    from promptops.evaluation.clients import identify
+    from promptops.project.config import resolve_model
+    from promptops.project.project import open_project
+    from promptops.release.export import Served, Shipped, bundle_files, write_bundle
+
+    project = open_project(Path(root))
+    evaluable = project.load(name)
+    config = resolve_model(project.config, model or evaluable.prompt.model or project.config.default_model)
+    identity = identify(config, evaluable.prompt, evaluable.scan.digest)
+    shipped = Shipped(
+        version="v0.0.0", commit="", evaluable=evaluable, config=project.config, model=config, identity=identity
+    )
+    place = Path(folder) / f"{name}-bundle"
+    write_bundle(bundle_files([Served(live=shipped)], channel="test", development=True), place, as_archive=False)
+    return place

@@ -1,4 +1,4 @@
-"""Fixtures of the runtime tests."""
+"""Fixtures of the tests that need a Redis server; tests/conftest.py makes them known (a second conftest.py would hide the first)."""
 
 import itertools
 from collections.abc import Iterator
