@@ -14,12 +14,14 @@ from promptops.cli import (
     interop,
     judge,
     kill,
+    queue,
     release,
     reports,
     review,
     route,
     runs,
     semantic,
+    serve,
 )
 from promptops.core.version import __version__
 
@@ -60,6 +62,7 @@ app.command("compare")(compare.compare)
 app.command("report")(reports.report)
 app.command("view")(runs.view)
 app.command("kill")(kill.kill)
+app.command("serve")(serve.serve)
 app.add_typer(ci.app, name="ci", help="The jobs of a pull request: run, gate, comment.")
 app.command("promote")(channels.promote)
 app.command("rollback")(channels.rollback)
@@ -78,3 +81,4 @@ app.add_typer(semantic.app, name="cache", help="When an old answer may serve: ca
 app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, export, import, gc.")
 app.add_typer(judge.app, name="judge", help="How far a judge can be trusted: calibrate, report, attack.")
 app.add_typer(review.app, name="review", help="People label answers: label, assign, report, export, due.")
+app.add_typer(queue.app, name="queue", help="Requests nobody could answer when they came: list, drain.")

@@ -13,7 +13,10 @@ from promptops.core.errors import DataError, EvaluationError, ExitCode
 if TYPE_CHECKING:
     from promptops.runtime.queue import DurableQueue
 
-Address = Annotated[str, typer.Option("--queue", metavar="ADDRESS", help="sqlite:FILE or redis://host:port/db; default: $PROMPTOPS_QUEUE.")]
+Address = Annotated[
+    str,
+    typer.Option("--queue", metavar="ADDRESS", help="sqlite:FILE or redis://host:port/db; default: $PROMPTOPS_QUEUE."),
+]
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -45,9 +48,21 @@ def list_jobs(
         return ExitCode.OK
     emit(show(f"{counts.waiting} waiting, {counts.taken} being answered, {counts.dead} put aside"))
     if rows:
-        shown = table(["job", "state", "tries", "waited", "bytes", "last reason"])
+        shown = table("job", "state", "tries>", "waited>", "bytes>?", "last reason")
         for row in rows:
-            shown.add_row(*(show(text) for text in (row["id"], row["state"], str(row["tries"]), f"{row['waited_s']} s", str(row["bytes"]), row["reason"])))
+            shown.add_row(
+                *(
+                    show(text)
+                    for text in (
+                        row["id"],
+                        row["state"],
+                        str(row["tries"]),
+                        f"{row['waited_s']} s",
+                        str(row["bytes"]),
+                        row["reason"],
+                    )
+                )
+            )
         emit(shown)
     return ExitCode.OK
 
@@ -56,9 +71,13 @@ def list_jobs(
 def drain_queue(
     bundle: service.Bundle,
     queue: Address = "",
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Append answers here instead of stdout.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Append answers here instead of stdout.")
+    ] = None,
     most: Annotated[int, typer.Option("--most", metavar="N", min=1, help="Take at most N jobs.")] = 1_000_000,
-    deadline_s: Annotated[float, typer.Option("--deadline", metavar="SECONDS", min=0.1, max=600, help="For each answer.")] = 30.0,
+    deadline_s: Annotated[
+        float, typer.Option("--deadline", metavar="SECONDS", min=0.1, max=600, help="For each answer.")
+    ] = 30.0,
     base_url: service.BaseUrl = "",
     api_key_env: service.KeyVariable = "",
     models: service.Models = None,
@@ -94,7 +113,15 @@ def drain_queue(
         switch.close()
         opened.close()
     if as_json:
-        emit_json({"answered": done.answered, "given_back": done.given_back, "waiting": counts.waiting, "dead": counts.dead, "file": str(output)})
+        emit_json(
+            {
+                "answered": done.answered,
+                "given_back": done.given_back,
+                "waiting": counts.waiting,
+                "dead": counts.dead,
+                "file": str(output),
+            }
+        )
     note(f"{done.answered} answered, {done.given_back} given back, {counts.waiting} waiting, {counts.dead} put aside")
     return ExitCode.NOT_EVALUATED if done.given_back else ExitCode.OK
 
@@ -123,7 +150,9 @@ def _open(address: str) -> "DurableQueue":
 
     found = address or os.environ.get("PROMPTOPS_QUEUE", "")
     if not found:
-        raise DataError("which queue?", hint="name it with --queue or PROMPTOPS_QUEUE: sqlite:FILE, redis://host:port/db")
+        raise DataError(
+            "which queue?", hint="name it with --queue or PROMPTOPS_QUEUE: sqlite:FILE, redis://host:port/db"
+        )
     return open_queue(found)
 
 

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 def serve(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="BUNDLE", help="Folder, .tar, or a folder with `current.json` that is followed.")
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="Folder, .tar, or a folder with `current.json` that is followed."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; other than loopback only with keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8080,
-    keys: Annotated[Path | None, typer.Option(metavar="FILE", help="API keys and their tenants; also $PROMPTOPS_API_KEYS.")] = None,
-    new_key: Annotated[str, typer.Option(metavar="TENANT", help="Add a key for a tenant to --keys, print it, and serve nothing.")] = "",
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="API keys and their tenants; also $PROMPTOPS_API_KEYS.")
+    ] = None,
+    new_key: Annotated[
+        str, typer.Option(metavar="TENANT", help="Add a key for a tenant to --keys, print it, and serve nothing.")
+    ] = "",
     base_url: service.BaseUrl = "",
     api_key_env: service.KeyVariable = "",
     models: service.Models = None,
@@ -30,16 +35,28 @@ def serve(
     digest: service.Digest = "",
     allow_unsigned: service.Unsigned = False,
     state: service.State = "memory",
-    queue: Annotated[str, typer.Option(metavar="ADDRESS", help="Where the fallback `queue` keeps requests: sqlite:FILE, redis://...")] = "",
+    queue: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where the fallback `queue` keeps requests: sqlite:FILE, redis://...")
+    ] = "",
     flags: service.Flags = None,
     events: service.Events = None,
     content: service.Content = False,
     otel: service.Otel = False,
-    grace_s: Annotated[float, typer.Option("--grace", metavar="SECONDS", min=0, help="For requests in flight when it is told to stop.")] = 15.0,
-    delay_s: Annotated[float, typer.Option("--delay", metavar="SECONDS", min=0, help="/healthz says 503 this long before connections are refused.")] = 0.0,
+    grace_s: Annotated[
+        float, typer.Option("--grace", metavar="SECONDS", min=0, help="For requests in flight when it is told to stop.")
+    ] = 15.0,
+    delay_s: Annotated[
+        float,
+        typer.Option(
+            "--delay", metavar="SECONDS", min=0, help="/healthz says 503 this long before connections are refused."
+        ),
+    ] = 0.0,
     as_json: service.Json = False,
 ) -> int:
-    """Answer chat completions with the prompts of a bundle; `model` is the name of a prompt, the tenant is that of the API key."""
+    """Answer HTTP requests from a bundle, as OpenAI's API does.
+
+    `model` is the name of a prompt, and the tenant is the one the API key belongs to.
+    """
     from promptops.runtime.serve.keys import read_keys
 
     if new_key:
@@ -54,7 +71,20 @@ def serve(
         bundle, base_url=base_url, api_key_env=api_key_env, models=models, trusted_keys=trusted_keys, digest=digest, allow_unsigned=allow_unsigned,
         state=state, switch=switch, observers=observers, queue=_queue(queue),
     )  # fmt: skip
-    asyncio.run(_serve(runtime, found, switch, observers, registry, host=host, port=port, grace_s=grace_s, delay_s=delay_s, as_json=as_json))
+    asyncio.run(
+        _serve(
+            runtime,
+            found,
+            switch,
+            observers,
+            registry,
+            host=host,
+            port=port,
+            grace_s=grace_s,
+            delay_s=delay_s,
+            as_json=as_json,
+        )
+    )
     return ExitCode.OK
 
 
@@ -106,7 +136,9 @@ def _new_key(keys: Path | None, tenant: str, *, as_json: bool) -> int:
         emit_json({"tenant": tenant, "key": key, "keys": str(keys)})
     else:
         emit(show(key))
-        note(f"the key of tenant {tenant}; it is shown this once, {keys} has its hash; restart `promptops serve` to use it")
+        note(
+            f"the key of tenant {tenant}; it is shown this once, {keys} has its hash; restart `promptops serve` to use it"
+        )
     return ExitCode.OK
 
 

@@ -15,19 +15,37 @@ if TYPE_CHECKING:
     from promptops.runtime.switch import Switch
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder, .tar, or a folder with `current.json` that is followed.")]
-BaseUrl = Annotated[str, typer.Option(metavar="URL", help="OpenAI-compatible server of every model that --models does not name.")]
+Bundle = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Folder, .tar, or a folder with `current.json` that is followed.")
+]
+BaseUrl = Annotated[
+    str, typer.Option(metavar="URL", help="OpenAI-compatible server of every model that --models does not name.")
+]
 KeyVariable = Annotated[str, typer.Option("--api-key-env", metavar="VAR", help="Variable with the key for --base-url.")]
 Models = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="TOML with [models.ALIAS] tables: base_url, api_key_env; promptops.toml will do.")
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="TOML with [models.ALIAS] tables: base_url, api_key_env; promptops.toml will do."
+    ),
 ]
-TrustedKeys = Annotated[Path | None, typer.Option(metavar="FILE", help="Public keys (lines `ssh-ed25519 AAAA...`) that sign bundles.")]
+TrustedKeys = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Public keys (lines `ssh-ed25519 AAAA...`) that sign bundles.")
+]
 Digest = Annotated[str, typer.Option(metavar="sha256:...", help="Digest of the manifest, instead of a signature.")]
 Unsigned = Annotated[bool, typer.Option("--allow-unsigned", help="Believe a bundle that nobody signed.")]
-State = Annotated[str, typer.Option(metavar="ADDRESS", help="Budgets and cache: memory, sqlite:FILE, redis://host:port/db.")]
-Flags = Annotated[Path | None, typer.Option(metavar="FILE", help="Flags file that `promptops kill` writes; default: $PROMPTOPS_FLAGS.")]
-Events = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an event for each request, for `promptops monitor`.")]
-Content = Annotated[bool, typer.Option("--content", help="Events and spans hold inputs and answers: texts of customers.")]
+State = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="Budgets and cache: memory, sqlite:FILE, redis://host:port/db.")
+]
+Flags = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Flags file that `promptops kill` writes; default: $PROMPTOPS_FLAGS."),
+]
+Events = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write an event for each request, for `promptops monitor`.")
+]
+Content = Annotated[
+    bool, typer.Option("--content", help="Events and spans hold inputs and answers: texts of customers.")
+]
 Otel = Annotated[bool, typer.Option("--otel", help="OpenTelemetry spans and metrics, to the SDK's global providers.")]
 SALT_VARIABLE = "PROMPTOPS_TELEMETRY_SALT"
 
@@ -90,7 +108,9 @@ def _tables(file: Path) -> Mapping[str, Any]:
     try:
         document = tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError("the models cannot be read", where=str(file), why=getattr(error, "strerror", None) or str(error)) from error
+        raise DataError(
+            "the models cannot be read", where=str(file), why=getattr(error, "strerror", None) or str(error)
+        ) from error
     tables = document.get("models", document.get("tool", {}).get("promptops", {}).get("models"))
     if not isinstance(tables, dict):
         raise DataError("no [models.ALIAS] table", where=str(file))
@@ -103,7 +123,9 @@ def _lines(file: Path | None) -> tuple[str, ...]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("the trusted keys cannot be read", where=str(file), why=getattr(error, "strerror", None) or str(error)) from error
+        raise DataError(
+            "the trusted keys cannot be read", where=str(file), why=getattr(error, "strerror", None) or str(error)
+        ) from error
     return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 

@@ -23,7 +23,13 @@ class Drained:
 
 
 def drain(
-    queue: "DurableQueue", runtime: "Runtime", write: "Callable[[dict[str, Json]], None]", *, most: int, deadline_s: float, lease_s: float = 120.0
+    queue: "DurableQueue",
+    runtime: "Runtime",
+    write: "Callable[[dict[str, Json]], None]",
+    *,
+    most: int,
+    deadline_s: float,
+    lease_s: float = 120.0,
 ) -> Drained:
     """Take jobs until none is left or `most` were taken. A job is done once `write` returned for its answer.
 

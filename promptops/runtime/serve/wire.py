@@ -82,7 +82,12 @@ def asked_for(body: Mapping[str, Json], prompts: "Mapping[str, Prompt]") -> Aske
     prompt = body.get("model")
     if not isinstance(prompt, str) or prompt not in prompts:
         known = ", ".join(sorted(prompts)[:20])
-        raise Refusal(status=404, message=f"no prompt {str(prompt)[:80]!r}; `model` is one of: {known}", param="model", code="model_not_found")
+        raise Refusal(
+            status=404,
+            message=f"no prompt {str(prompt)[:80]!r}; `model` is one of: {known}",
+            param="model",
+            code="model_not_found",
+        )
     own = body.get("promptops", {})
     if not isinstance(own, dict) or own.keys() - _OWN:
         unknown = ", ".join(sorted(own.keys() - _OWN))[:80] if isinstance(own, dict) else "not an object"
