@@ -137,11 +137,12 @@ def sync(as_json: Json = False) -> int:
 
 def desk_here(*, online: bool) -> "Desk":
     """The desk of the project around the current folder."""
-    from promptops.evaluation.plan import utc_now
+    from datetime import UTC, datetime
+
     from promptops.project.project import open_project
     from promptops.release.desk import open_desk
 
-    return open_desk(open_project(Path.cwd()), clock=utc_now, online=online)
+    return open_desk(open_project(Path.cwd()), clock=lambda: datetime.now(UTC), online=online)
 
 
 def _operate(wanted: "Wanted", *, offline: bool, as_json: bool) -> int:

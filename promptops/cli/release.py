@@ -9,6 +9,9 @@ from promptops.cli.channels import Json, Name, Offline, desk_here
 from promptops.core.errors import DataError, ExitCode
 
 At = Annotated[str, typer.Option("--at", metavar="REF", help="The commit; default: HEAD, with nothing uncommitted.")]
+Judge = Annotated[
+    str, typer.Option("--judge", metavar="MODEL", help="The judge it was evaluated with; default: that of the suite.")
+]
 Model = Annotated[
     str, typer.Option(metavar="MODEL", help="The model it was evaluated with; default: that of the prompt.")
 ]
@@ -30,6 +33,7 @@ def approve(
         str, typer.Option("--at", metavar="REF", help="The commit whose content it is; default: HEAD.")
     ] = "HEAD",
     model: Model = "",
+    judge: Judge = "",
     offline: Offline = False,
     as_json: Json = False,
 ) -> int:
@@ -49,11 +53,13 @@ def approve(
         raise DataError(
             "--sign-off needs no run and accepts no policy change", hint="first the evidence, then the sign-off"
         )
-    if not sign_off and (comment or model):
-        raise DataError("--comment and --model go with --sign-off", hint="evidence takes the model from its run")
+    if not sign_off and (comment or model or judge):
+        raise DataError(
+            "--comment, --model and --judge go with --sign-off", hint="evidence takes model and judge from its run"
+        )
     desk = desk_here(online=not offline)
     if sign_off:
-        found = agree(desk, name, comment=comment, at=at, model=model, offline=offline)
+        found = agree(desk, name, comment=comment, at=at, model=model, judge=judge, offline=offline)
     else:
         with closing(open_store(desk.project.root)) as store:
             found = make_evidence(
@@ -75,6 +81,7 @@ def release(
     notes: Annotated[str, typer.Option(metavar="TEXT", help="What to say at the top of the changelog.")] = "",
     at: At = "",
     model: Model = "",
+    judge: Judge = "",
     offline: Offline = False,
     as_json: Json = False,
 ) -> int:
@@ -91,7 +98,7 @@ def release(
     if bump and wanted is None:
         raise DataError(f"{bump[:40]!r} is not a bump", hint=f"one of {', '.join(BUMPS)}")
     desk = desk_here(online=not offline)
-    found = make_version(desk, name, bump=wanted, notes=notes, at=at, model=model, offline=offline)
+    found = make_version(desk, name, bump=wanted, notes=notes, at=at, model=model, judge=judge, offline=offline)
     if as_json:
         emit_json(released_json(found))
     else:

@@ -210,7 +210,7 @@ class Git:
             raise EvaluationError("git is not on PATH", hint="install git") from error
         except GitCommandError as error:
             said = str(error.stderr or "").strip().strip("'").removeprefix("stderr: '").partition("\n")[0]
-            raise _CommandFailedError(f"git {arguments[0]} failed", why=said[:200]) from error
+            raise _CommandFailedError(f"git {arguments[0]} failed", why=said[:400]) from error
         assert isinstance(output, bytes)
         return output
 

@@ -3,31 +3,31 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from promptops.core.digest import digest
 from promptops.core.errors import DataError, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.names import is_name
-from promptops.core.prompt import Prompt
-from promptops.core.rubric import Rubric
-from promptops.core.suite import Suite
 from promptops.project.config import Config, find_root, load_config
 from promptops.project.git import Git, GitTree
-from promptops.project.golden import GoldenScan, scan_golden
-from promptops.project.prompts import CANDIDATES, FOLDER, load_prompt, prompt_names
-from promptops.project.rubrics import load_rubric
-from promptops.project.suites import load_suite
 from promptops.project.tree import OverlayTree, Tree, WorkTree
+
+if TYPE_CHECKING:
+    from promptops.core.prompt import Prompt
+    from promptops.core.rubric import Rubric
+    from promptops.core.suite import Suite
+    from promptops.project.golden import GoldenScan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluable:
     """A prompt with everything its evaluation is decided by."""
 
-    prompt: Prompt
-    suite: Suite
-    scan: GoldenScan
-    rubric: Rubric | None
+    prompt: "Prompt"
+    suite: "Suite"
+    scan: "GoldenScan"
+    rubric: "Rubric | None"
     tree: Tree
 
     @property
@@ -55,6 +55,8 @@ class Project:
         return Git(self.root)
 
     def names(self) -> list[str]:
+        from promptops.project.prompts import prompt_names
+
         return prompt_names(self.tree)
 
     def at(self, ref: str) -> "Project":
@@ -70,6 +72,8 @@ class Project:
         """Where a prompt is read from: with a candidate, the files of its folder hide those of the prompt."""
         if not candidate:
             return self.tree
+        from promptops.project.prompts import CANDIDATES, FOLDER
+
         folder = f"{FOLDER}/{name}/{CANDIDATES}"
         known = self.tree.names(folder)
         if not is_name(candidate) or candidate not in known:
@@ -80,6 +84,11 @@ class Project:
 
     def load(self, name: str, candidate: str = "") -> Evaluable:
         """Read and check a prompt, its suite, every golden row and its rubric. Raises DataError with all problems of a file."""
+        from promptops.project.golden import scan_golden
+        from promptops.project.prompts import load_prompt
+        from promptops.project.rubrics import load_rubric
+        from promptops.project.suites import load_suite
+
         tree = self.prompt_tree(name, candidate)
         prompt = load_prompt(tree, name)
         suite = load_suite(tree, name, prompt)

@@ -89,12 +89,12 @@ def approve(
     )
 
 
-def sign_off(desk: Desk, name: str, *, comment: str, at: str, model: str, offline: bool) -> Approval:
+def sign_off(desk: Desk, name: str, *, comment: str, at: str, model: str, judge: str, offline: bool) -> Approval:
     """Say as a person that the content of a commit may be released. Raises RefusedError without a key where signatures are asked for."""
     if len(comment) > _MAX_COMMENT:
         raise DataError(f"the comment has more than {_MAX_COMMENT} characters")
     _look(desk, name, offline=offline)
-    content = content_at(desk.project, name, at, model=model)
+    content = content_at(desk.project, name, at, model=model, judge=judge)
     tagger, _, signer = desk.acting()
     detail = {
         "actor": tagger.email,
@@ -162,7 +162,7 @@ def _content_and_run(desk: Desk, store: Store, name: str, run_id: str, at: str) 
             raise DataError(
                 f"run {run.id} is of {run.header.prompt}", hint=f"promptops approve {run.header.prompt} --run {run.id}"
             )
-        content = content_at(desk.project, name, at, model=run.header.model)
+        content = content_at(desk.project, name, at, model=run.header.model, judge=_judge_of(run))
         if run.header.subject != content.subject:
             raise DataError(f"run {run.id} is not of {name} as {at} has it", why=_what_differs(run, content),
                             hint=f"`promptops eval {name}` evaluates what is there; commit what you evaluated")  # fmt: skip
@@ -170,7 +170,7 @@ def _content_and_run(desk: Desk, store: Store, name: str, run_id: str, at: str) 
         known = store.runs(name)
         if not known:
             raise EvaluationError(f"no run of {name}", hint=f"promptops eval {name}")
-        content = content_at(desk.project, name, at, model=known[0].header.model)
+        content = content_at(desk.project, name, at, model=known[0].header.model, judge=_judge_of(known[0]))
         fitting = [run for run in known if run.header.subject == content.subject and _whole(run)]
         if not fitting:
             raise EvaluationError(f"no complete run of {name} as {at} has it", why=_what_differs(known[0], content),
@@ -186,6 +186,11 @@ def _content_and_run(desk: Desk, store: Store, name: str, run_id: str, at: str) 
     return content, run
 
 
+def _judge_of(run: Run) -> str:
+    """The judge that was asked for by name; '' for that of the suite, or none."""
+    return str(run.header.judge.get("choice", ""))
+
+
 def _whole(run: Run) -> bool:
     selection = run.header.selection
     partial = any(selection.get(key) for key in ("categories", "tags", "ids")) or selection.get("limit") is not None
@@ -196,6 +201,7 @@ def _what_differs(run: Run, content: Content) -> str:
     pairs = {
         "the prompt": (run.header.prompt_digest, content.prompt_digest), "golden cases": (run.header.golden_digest, content.evaluable.scan.digest),
         "the suite": (run.header.suite_digest, content.evaluable.suite_digest), "the rubric": (run.header.rubric_digest, content.evaluable.rubric_digest),
+        "the judge": (run.header.judge_digest, content.judge_digest),
     }  # fmt: skip
     different = [part for part, (before, after) in pairs.items() if before != after]
     return f"different: {', '.join(different)}" if different else "the run covers only some cases, or is not complete"
@@ -279,10 +285,11 @@ def _test_result(
         "golden": evaluable.scan.digest,
         "suite": evaluable.suite_digest,
         "rubric": evaluable.rubric_digest,
+        "judge": content.judge_digest,
     }
     detail: dict[str, Json] = {
         "actor": actor, "at": now, "prompt": evaluable.prompt.name, "commit": content.commit, "run": run.id, "started_at": run.header.started_at,
-        "finished_at": run.finished_at, "draws": run.header.repeat, "model": dict(content.model), "answered_by": store.models_of(run.id),
+        "finished_at": run.finished_at, "draws": run.header.repeat, "model": dict(content.model), "judge": dict(run.header.judge), "answered_by": store.models_of(run.id),
         "total": _row(summary.total), "categories": [_row(row) for row in summary.categories], "slices": [_row(row) for row in summary.slices],
         "checks": [asdict(check) for check in summary.checks],
         "cost_nanousd": ledger.paid_nanousd, "possibly_paid_nanousd": ledger.possibly_nanousd, "attempts": ledger.attempts,

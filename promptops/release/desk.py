@@ -39,10 +39,7 @@ class Desk:
     trust: Trust
     clock: Callable[[], datetime]
     environment: Mapping[str, str]
-
-    @property
-    def git(self) -> Git:
-        return self.project.git
+    git: Git
 
     @property
     def judge(self) -> Judge:
@@ -93,7 +90,7 @@ def open_desk(
     branch, commit = protected_branch(git, wanted, found)
     tree = GitTree(git, commit)
     rules = load_config(tree).release
-    return Desk(project=project, rules=rules, rules_at=commit, branch=branch, remote=wanted, clock=clock, environment=found,
+    return Desk(project=project, rules=rules, rules_at=commit, branch=branch, remote=wanted, clock=clock, environment=found, git=git,
                 trust=_trust(tree, rules, branch, need_rules=need_rules))  # fmt: skip
 
 

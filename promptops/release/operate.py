@@ -2,16 +2,16 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from promptops.core.errors import ConflictError, DataError, EvaluationError, Problem, RefusedError
 from promptops.project.git import RefExistsError
-from promptops.release.channels import Action, ChannelState, Event, rule_broken
+from promptops.release.channels import Action, ChannelState, Event, apply, rule_broken
 from promptops.release.desk import Desk
 from promptops.release.ledger import EventTag, Ledger, VersionTag, event_tag, read_ledger
 from promptops.release.names import EVIDENCE, LAST_SEQ, EventName, Version, check_channel, parse_ref
 from promptops.release.share import Fetched, Share, UnknownPushError, drop, pending_events, prefixes_of
-from promptops.release.tags import parse_tag, tag_content, utc, write_tag
+from promptops.release.tags import tag_content, utc, write_tag
 
 _MAX_REASON = 1_000
 
@@ -77,18 +77,17 @@ def operate(desk: Desk, wanted: Wanted, *, offline: bool) -> Done:
     content = tag_content(
         target=version.tag.target, tag=event.name.tag, tagger=tagger, at=now, title=title(event), body=event.as_dict()
     )
-    oid = write_tag(desk.git, content, sign)
-    tag = parse_tag(event.name.ref, oid, "tag", desk.git.objects([oid])[oid][1])
+    tag = write_tag(desk.git, event.name.ref, content, sign)
     _refuse_own_key(desk, ledger.events.get((wanted.prompt, wanted.channel), ()), event_tag(event.name, tag))
     try:
-        desk.git.change_refs([f"create {event.name.ref} {oid}"])
+        desk.git.change_refs([f"create {event.name.ref} {tag.oid}"])
     except RefExistsError as error:
         raise ConflictError(
             f"{event.name.tag} was written by another process meanwhile", hint="look again with `promptops status`"
         ) from error
     if desk.remote and not offline:
-        _publish(desk, event, oid, fetched)
-    after = desk.judge.channel(read_ledger(desk.git, wanted.prompt), wanted.prompt, wanted.channel)
+        _publish(desk, event, tag.oid, fetched)
+    after = replace(apply(state, event), head=tag.oid)
     return Done(state=after, event=event, published=bool(desk.remote) and not offline)
 
 

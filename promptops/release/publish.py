@@ -35,7 +35,9 @@ class Released:
     evidence_by: str
 
 
-def release(desk: Desk, name: str, *, bump: Bump | None, notes: str, at: str, model: str, offline: bool) -> Released:
+def release(
+    desk: Desk, name: str, *, bump: Bump | None, notes: str, at: str, model: str, judge: str, offline: bool
+) -> Released:
     """Tag the content of a commit as the next version. The same content again changes nothing.
 
     Raises DataError for a dirty tree or too small a bump, RefusedError without evidence for exactly this content, without enough
@@ -43,7 +45,7 @@ def release(desk: Desk, name: str, *, bump: Bump | None, notes: str, at: str, mo
     """
     if not at:
         refuse_dirty(desk.project, name)
-    content = content_at(desk.project, name, at or "HEAD", model=model)
+    content = content_at(desk.project, name, at or "HEAD", model=model, judge=judge)
     fetched = _look(desk, name, content.subject, offline=offline)
     ledger = read_ledger(desk.git, name)
     latest = _latest(desk, ledger, name)
@@ -77,7 +79,7 @@ def release(desk: Desk, name: str, *, bump: Bump | None, notes: str, at: str, mo
         title=f"{name} {record.version.tag}",
         body=record.as_dict(),
     )
-    oid = write_tag(desk.git, body, sign)
+    oid = write_tag(desk.git, record.name.ref, body, sign).oid
     try:
         desk.git.change_refs([f"create {record.name.ref} {oid}"])
     except RefExistsError as error:

@@ -87,9 +87,10 @@ def read_tags(git: Git, prefixes: Sequence[str]) -> list[Tag]:
     return [parse_tag(ref, oid, *contents[oid]) for ref, oid in sorted(listed.items())]
 
 
-def write_tag(git: Git, content: bytes, sign: Sign | None) -> str:
-    """Store a tag object, signed when a key is there; its object id. No ref is made."""
-    return git.write_object("tag", content + (sign(content).encode() if sign else b""))
+def write_tag(git: Git, ref: str, content: bytes, sign: Sign | None) -> Tag:
+    """Store a tag object, signed when a key is there. No ref is made."""
+    whole = content + (sign(content).encode() if sign else b"")
+    return parse_tag(ref, git.write_object("tag", whole), "tag", whole)
 
 
 def tagger_of(git: Git, environment: Mapping[str, str]) -> Tagger:

@@ -103,7 +103,7 @@ class Clone:
         content = tag_content(
             target=commit, tag=record.name.tag, tagger=tagger, at=NOW, title=number, body=record.as_dict()
         )
-        oid = write_tag(desk.git, content, sign)
+        oid = write_tag(desk.git, record.name.ref, content, sign).oid
         desk.git.change_refs([f"create {record.name.ref} {oid}"])
         if push:
             self.git("push", "-q", "origin", record.name.ref)

@@ -41,6 +41,8 @@ def say_event(
 
 def _tag(sandbox, name, commit, at, body, title):
     git = Git(sandbox.root)
-    oid = write_tag(git, tag_content(target=commit, tag=name.tag, tagger=WHO, at=at, title=title, body=body), None)
+    oid = write_tag(
+        git, name.ref, tag_content(target=commit, tag=name.tag, tagger=WHO, at=at, title=title, body=body), None
+    ).oid
     git.run("update-ref", name.ref, oid)
     return oid

@@ -27,7 +27,7 @@ def put(git: Git, record: VersionRecord, ref: str = "") -> str:
     content = tag_content(
         target=record.commit, tag=record.name.tag, tagger=ANA, at=NOW, title="a v1.0.0", body=record.as_dict()
     )
-    oid = write_tag(git, content, None)
+    oid = write_tag(git, record.name.ref, content, None).oid
     git.change_refs([f"create {ref or record.name.ref} {oid}"])
     return oid
 

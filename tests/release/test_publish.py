@@ -253,7 +253,7 @@ def test_R15_two_releases_at_once_give_one_version(ana: Clone, shop: Shop):
     improve(ana)
     other = shop.clone("ana", name="other")
     other.git("fetch", "-q", "origin", "refs/promptops/evidence/*:refs/promptops/evidence/*")
-    late = release(other.desk, NAME, bump=None, notes="", at="", model="", offline=True).record
+    late = release(other.desk, NAME, bump=None, notes="", at="", model="", judge="", offline=True).record
     assert 0 == ana.call("release", NAME).code
 
     with pytest.raises(ConflictError, match=r"somebody else wrote prompt/.*/v1\.1\.0 first") as caught:
