@@ -8,7 +8,7 @@ from promptops.core.errors import DataError, PromptopsError
 from promptops.core.outcome import OF_THE_MODEL
 from promptops.core.rubric import Rubric
 from promptops.core.schema import JsonSchema
-from promptops.core.suite import GatePolicy, Suite
+from promptops.core.suite import GatePolicy, ReviewPolicy, Suite
 from promptops.evaluation.judge import JudgeSetup, set_up_judge
 from promptops.evaluation.plan import Plan
 from promptops.project.config import Config, load_config
@@ -35,6 +35,7 @@ def policy_changes(tree: Tree, before: Suite, after: Evaluable) -> tuple[PolicyC
         *_gate(before.gate, after.suite.gate),
         *_checks(before, after.suite),
         *_cases(tree, before, after),
+        *_review(before.review, after.suite.review),
         *_schemas(before, after.suite),
     )
 
@@ -160,6 +161,18 @@ def _criteria(before: Rubric, after: Rubric, category: str) -> list[PolicyChange
 def _wider(before: float | None, after: float | None) -> bool:
     """Whether a limit on a ratio was lifted or raised."""
     return before is not None and (after is None or after > before)
+
+
+def _review(before: ReviewPolicy | None, after: ReviewPolicy | None) -> list[PolicyChange]:
+    """A required review that is asked for less, less often, or no longer; one that is not required holds nothing up."""
+    if before is None or not before.required:
+        return []
+    if after is None or not after.required:
+        return [PolicyChange(name="review", what="a periodic review is no longer required")]
+    if after.every_days <= before.every_days and after.sample >= before.sample:
+        return []
+    what = f"{before.sample} answers every {before.every_days} days -> {after.sample} every {after.every_days}"
+    return [PolicyChange(name="review", what=f"review: {what}")]
 
 
 def _checks(before: Suite, after: Suite) -> list[PolicyChange]:

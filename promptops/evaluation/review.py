@@ -10,7 +10,7 @@ from promptops.core.digest import digest, short
 from promptops.core.errors import DataError, Problem
 from promptops.core.jsontext import at_pointer, parse_json
 from promptops.core.rubric import Criterion, CriterionScore, Rubric
-from promptops.core.suite import Case, Suite, slice_rows
+from promptops.core.suite import JUDGE, Case, Suite, slice_rows
 from promptops.evaluation.review_sample import Estimate, Judged, Unit, count_reasons, draw_sample, estimate_rate
 from promptops.gate.agreement import Agreement, agreement
 from promptops.project.golden import read_cases
@@ -21,17 +21,17 @@ from promptops.project.store import Result, Run, Store
 
 Clock = Callable[[], datetime]
 DEFAULT_SAMPLE = 40
-CHANGED, UNSTABLE, JUDGE_UNSURE, JUDGE_NEAR, NEAR = (
+CHANGED, UNSTABLE, JUDGE_SPLIT, JUDGE_UNSURE, JUDGE_NEAR, NEAR = (
     "changed",
     "unstable",
+    "judge-split",
     "judge-unsure",
     "judge-near-pass-mark",
     "near-threshold",
 )
-"""Reasons to look: the verdict changed between the runs; draws of the case disagree; the judge's votes could not decide; its
-score is close to the pass mark; a graded check is close to its threshold."""
+"""Reasons to look: the verdict changed between the runs; draws of the case disagree; judges, or votes of one, differ on a
+criterion; the judge could not decide; its score is close to the pass mark; a graded check is close to its threshold."""
 _CLOSE = 0.1
-_JUDGE = "judge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +107,7 @@ def _answers(
     found: dict[str, _Answer] = {}
     of_case: dict[str, dict[str, list[bool]]] = {}
     for run in runs:
+        split = _split_votes(store, run)
         for result in store.results(run.id):
             case, answer = cases.get(result.case_id), store.find_answer(result.answer_key)
             if case is None or case.digest != result.case_digest or answer is None or result.outcome != "ok":
@@ -115,6 +116,7 @@ def _answers(
             entry = found.setdefault(key, _Answer(result, answer.text))
             entry.weights[run.id] = entry.weights.get(run.id, 0) + 1
             entry.reasons |= _reasons(result, suite, pass_at)
+            entry.reasons |= {JUDGE_SPLIT} if (result.case_id, result.draw) in split else set()
             if result.passed is not None:
                 of_case.setdefault(result.case_id, {}).setdefault(run.id, []).append(result.passed)
     for entry in found.values():
@@ -126,6 +128,15 @@ def _answers(
     return found
 
 
+def _split_votes(store: Store, run: Run) -> set[tuple[str, int]]:
+    """(case, draw) on which the votes of the judges differ: some criterion has two values."""
+    said: dict[tuple[str, int, str, bool], set[float]] = {}
+    for case_id, draw, verdict in store.verdicts(run.id):
+        for name, (value, _) in verdict.scores.items():
+            said.setdefault((case_id, draw, name, verdict.swapped), set()).add(value)
+    return {(case_id, draw) for (case_id, draw, _, _), values in said.items() if len(values) > 1}
+
+
 def _reasons(result: Result, suite: Suite, pass_at: float) -> set[str]:
     limits = {
         check.name: getattr(check, "min_share", getattr(check, "min", None))
@@ -133,7 +144,7 @@ def _reasons(result: Result, suite: Suite, pass_at: float) -> set[str]:
     }
     found: set[str] = set()
     for name, passed, _, value in result.scores:
-        if name == _JUDGE:
+        if name == JUDGE:
             found |= {JUDGE_UNSURE} if passed is None else set()
             found |= {JUDGE_NEAR} if value is not None and abs(value - pass_at) <= _CLOSE else set()
         limit = limits.get(name)
@@ -164,10 +175,9 @@ def _item(key: str, inclusion: float, answer: _Answer, case: Case, reviewers: tu
 
 def reference_of(item: ReviewItem, suite: Suite) -> str:
     """The expected text that an answer is compared with: what the judge is shown, else the longest; '' when there is none."""
-    judge = getattr(suite, "judge", None)
-    if judge is not None:
+    if suite.judge is not None:
         try:
-            named = at_pointer(dict(item.expected), judge.reference)
+            named = at_pointer(dict(item.expected), suite.judge.reference)
         except KeyError:
             named = None
         if isinstance(named, str):

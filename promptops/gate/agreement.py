@@ -2,10 +2,11 @@
 
 import random
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
+from typing import Any
 
 from promptops.gate.stats import Interval, wilson_interval
 
@@ -82,7 +83,8 @@ def agreement(
 ) -> Agreement | None:
     """Agreement of (rater, value) judgements, item by item; None when no item has two.
 
-    Kappa when two people rated, the same two throughout; else alpha, its interval a bootstrap over items.
+    Kappa when two people rated; else alpha, its interval a bootstrap over items. Values that are whole numbers are points of a
+    scale: there, alpha is ordinal for any number of raters, so that 4 and 5 agree more than 1 and 5.
     """
     rated = [sorted(item) for item in items if len(item) > 1]
     if not rated:
@@ -91,12 +93,15 @@ def agreement(
     values = [[value for _, value in item] for item in rated]
     shares = [_pair_share(item) for item in values]
     agreed = sum(shares) / len(shares)
-    if len(raters) == 2:
+    if all(type(value) is int for item in values for value in item):
+        from promptops.gate.calibration import ordinal_alpha  # numpy, for scales only
+
+        name, beyond, interval = "ordinal alpha", *_alpha(values, ordinal_alpha, seed, confidence)
+    elif len(raters) == 2:
         name = "kappa"
         beyond, interval = cohen_kappa([(item[0], item[1]) for item in values], confidence=confidence)
     else:
-        name, beyond = "alpha", krippendorff_alpha(values)
-        interval = None if beyond is None else _alpha_interval(values, seed, confidence)
+        name, beyond, interval = "alpha", *_alpha(values, krippendorff_alpha, seed, confidence)
     return Agreement(items=len(rated), raters=len(raters), agreed=agreed, statistic=name, beyond_chance=beyond, interval=interval,
                      agreed_interval=wilson_interval(sum(shares), len(shares), confidence=confidence))  # fmt: skip
 
@@ -107,11 +112,21 @@ def _pair_share(values: Sequence[Hashable]) -> float:
     return sum(number * (number - 1) for number in Counter(values).values()) / (count * (count - 1))
 
 
-def _alpha_interval(items: Sequence[Sequence[Hashable]], seed: int, confidence: float) -> Interval | None:
+def _alpha(
+    items: Sequence[Sequence[Any]],
+    alpha: Callable[[Sequence[Sequence[Any]]], float | None],
+    seed: int,
+    confidence: float,
+) -> tuple[float | None, Interval | None]:
+    """Alpha and its percentile interval over resampled items; resamples in which all say the same have none."""
+    found = alpha(items)
+    if found is None:
+        return None, None
     rng = random.Random(seed)  # noqa: S311 - a resampling, not a secret
-    drawn = (krippendorff_alpha(rng.choices(items, k=len(items))) for _ in range(RESAMPLES))
-    found = sorted(alpha for alpha in drawn if alpha is not None)
-    if not found:
-        return None
-    tail = int((1 - confidence) / 2 * len(found))
-    return Interval(low=found[tail], high=found[-1 - tail])
+    drawn = sorted(
+        value for value in (alpha(rng.choices(items, k=len(items))) for _ in range(RESAMPLES)) if value is not None
+    )
+    if not drawn:
+        return found, None
+    tail = int((1 - confidence) / 2 * len(drawn))
+    return found, Interval(low=drawn[tail], high=drawn[-1 - tail])

@@ -19,7 +19,16 @@ from rich.text import Text
 
 from promptops.core.jsontext import readable
 from promptops.core.rubric import Criterion, Rubric
-from promptops.evaluation.review import CHANGED, JUDGE_NEAR, JUDGE_UNSURE, NEAR, UNSTABLE, Place, ReviewReport
+from promptops.evaluation.review import (
+    CHANGED,
+    JUDGE_NEAR,
+    JUDGE_SPLIT,
+    JUDGE_UNSURE,
+    NEAR,
+    UNSTABLE,
+    Place,
+    ReviewReport,
+)
 from promptops.evaluation.review_due import ReviewDue
 from promptops.evaluation.review_sample import Estimate
 from promptops.gate.agreement import Agreement
@@ -36,7 +45,7 @@ _NOTES = 10
 _MAX_COMPARED = 6_000
 _UNSPACED_RANGE = "\u0e00-\u0e7f\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED = re.compile(f"[{_UNSPACED_RANGE}]")
-_TOKEN = re.compile(rf"[{_UNSPACED_RANGE}]|[^\W_{_UNSPACED_RANGE}]+|\S")
+_TOKEN = re.compile(rf"\d+(?:[.,:]\d+)*|[{_UNSPACED_RANGE}]|[^\W_{_UNSPACED_RANGE}]+|\S")
 _BLANK_LETTERS = frozenset("\u115f\u1160\u17b4\u17b5\u3164\uffa0\u2800\u034f")
 _JOINERS = frozenset("\u200c\u200d")
 _ALIKE = ("LATIN", "CYRILLIC", "GREEK")
@@ -47,7 +56,7 @@ _SCHEMES = {"\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF", "\u202d": "LRO", 
 
 _WHY = {
     CHANGED: "of cases whose verdict changed between the runs", UNSTABLE: "of cases whose draws disagree",
-    JUDGE_UNSURE: "that the judge could not decide", JUDGE_NEAR: "close to the judge's pass mark", NEAR: "close to a threshold of a check",
+    JUDGE_SPLIT: "on which the judges' votes differ", JUDGE_UNSURE: "that the judge could not decide", JUDGE_NEAR: "close to the judge's pass mark", NEAR: "close to a threshold of a check",
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ GATE = """gate:
   max_p50_ratio: 50
   max_p99_ratio: 50
   max_cost_ratio: 2
+review: {every_days: 90, sample: 40, required: true}
 """
 SUITE_TEXT = f"""promptops: 1
 prompt: {PROMPT}
@@ -70,6 +71,10 @@ def changes(call: Command, *arguments: str) -> tuple[int, list[str]]:
         ("max: 500", "max: 900", "check.length"),
         ("schema: strict.schema.json, ", "", "schema.delivery"),
         ("max_cost_ratio: 2", "max_cost_ratio: 2\n  unanswered: {refused: error}", "gate.unanswered"),
+        ("every_days: 90", "every_days: 120", "review"),
+        ("sample: 40", "sample: 20", "review"),
+        (", required: true", "", "review"),
+        ("review: {every_days: 90, sample: 40, required: true}\n", "", "review"),
     ],
 )
 def test_C4_each_loosening_is_named_and_blocks_until_accepted(
@@ -92,6 +97,7 @@ def test_C4_each_loosening_is_named_and_blocks_until_accepted(
         ("{delivery: 0.4}", "{delivery: 0.45, product: 0.1}"),
         ("tolerance: 0.05}", "tolerance: 0.01}"),
         ("min_cases: 2", "min_cases: 3"),
+        ("every_days: 90, sample: 40", "every_days: 30, sample: 50"),
         ("max_cost_ratio: 2", "max_cost_ratio: 1.5"),
         (
             "  - {check: length, max: 500}\n",

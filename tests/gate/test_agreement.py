@@ -70,7 +70,12 @@ def test_two_people_get_kappa_and_three_get_alpha():
         ]
     )
     three = agreement(
-        [[("ana", 1), ("ben", 1)], [("ben", 2), ("cy", 2)], [("ana", 1), ("cy", 2)], [("ana", 2), ("cy", 2)]]
+        [
+            [("ana", "x"), ("ben", "x")],
+            [("ben", "y"), ("cy", "y")],
+            [("ana", "x"), ("cy", "y")],
+            [("ana", "y"), ("cy", "y")],
+        ]
     )
 
     assert two is not None
@@ -84,3 +89,16 @@ def test_two_people_get_kappa_and_three_get_alpha():
     )
     assert ("alpha", 4, 3, pytest.approx(0.75)) == (three.statistic, three.items, three.raters, three.agreed)
     assert None is agreement([[("ana", True)], []])
+
+
+def test_points_of_a_scale_agree_the_more_the_nearer_they_are():
+    """Two people a point apart agree better than two who are four apart, though neither pair says the same."""
+    near = agreement([[("ana", score), ("ben", min(5, score + 1))] for score in (1, 2, 3, 4, 1, 2, 3, 4)])
+    far = agreement([[("ana", score), ("ben", 6 - score)] for score in (1, 2, 4, 5, 1, 2, 4, 5)])
+
+    assert near is not None
+    assert far is not None
+    assert ("ordinal alpha", "ordinal alpha", 0.0, 0.0) == (near.statistic, far.statistic, near.agreed, far.agreed)
+    assert near.beyond_chance is not None
+    assert far.beyond_chance is not None
+    assert near.beyond_chance > 0.5 > 0 > far.beyond_chance
