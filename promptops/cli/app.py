@@ -9,6 +9,7 @@ from promptops.cli import (
     compare,
     evaluate,
     explain,
+    export,
     files,
     history,
     interop,
@@ -62,6 +63,7 @@ app.command("compare")(compare.compare)
 app.command("report")(reports.report)
 app.command("view")(runs.view)
 app.command("kill")(kill.kill)
+app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(ci.app, name="ci", help="The jobs of a pull request: run, gate, comment.")
 app.command("promote")(channels.promote)
@@ -82,3 +84,4 @@ app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, expor
 app.add_typer(judge.app, name="judge", help="How far a judge can be trusted: calibrate, report, attack.")
 app.add_typer(review.app, name="review", help="People label answers: label, assign, report, export, due.")
 app.add_typer(queue.app, name="queue", help="Requests nobody could answer when they came: list, drain.")
+app.add_typer(export.app, name="bundle", help="What services load: verify, show, diff, install.")

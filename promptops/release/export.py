@@ -15,7 +15,8 @@ from promptops.core.jsontext import Json, canonical_json, parse_json
 from promptops.core.serving import Settings, parse_settings
 from promptops.evaluation.clients import identify
 from promptops.evaluation.judge import subject_of
-from promptops.project.config import Config, ModelConfig, resolve_model
+from promptops.project.config import Config, ModelConfig, load_config, resolve_model
+from promptops.project.git import GitTree
 from promptops.project.project import Evaluable, Project
 from promptops.runtime.bundle import (  # fmt: skip
     FORMAT,
@@ -67,12 +68,14 @@ class Served:
 
 
 def shipped_at(project: Project, name: str, *, at: str, version: str, model: str = "") -> Shipped:
-    """A prompt as it was in a commit, checked. Raises DataError with every problem."""
-    source = project.at(at)
-    evaluable = source.load(name)
-    config = resolve_model(project.config, model or evaluable.prompt.model or project.config.default_model)
-    identity = identify(config, evaluable.prompt, evaluable.scan.digest)
-    return Shipped(version=version, commit=project.git.commit(at), evaluable=evaluable, config=project.config, model=config, identity=identity)  # fmt: skip
+    """A prompt as it was in a commit, by the configuration of that commit. Raises DataError with every problem."""
+    commit = project.git.commit(at)
+    tree = GitTree(project.git, commit)
+    then = replace(project, tree=tree, config=load_config(tree))
+    evaluable = then.load(name)
+    found = resolve_model(then.config, model or evaluable.prompt.model or then.config.default_model)
+    identity = identify(found, evaluable.prompt, evaluable.scan.digest)
+    return Shipped(version=version, commit=commit, evaluable=evaluable, config=then.config, model=found, identity=identity)  # fmt: skip
 
 
 def bundle_files(served: Sequence[Served], *, channel: str, development: bool) -> dict[str, bytes]:

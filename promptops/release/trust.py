@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from promptops.core.errors import DataError, Problem
-from promptops.release.sshsig import PublicKey, parse_public_key, parse_signature
+from promptops.core.sshsig import PublicKey, parse_public_key, parse_signature
 
 Role = Literal["evidence", "approve", "release", "promote"]
 SignatureStatus = Literal[

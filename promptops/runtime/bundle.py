@@ -337,6 +337,17 @@ class _Reader:
         self.used.add(name)
         return _document(self.files[name], form, name, self.where)
 
+    def _learned(self, name: str) -> bytes | None:
+        """A file of numbers, if it is there: a router or a matcher that can be scored. Pickles and other programs are never read."""
+        from promptops.runtime.matcher import parse_matcher
+        from promptops.runtime.router import parse_router
+
+        raw = self._optional(name)
+        if raw is not None:
+            parse = parse_router if name.endswith("/router.json") else parse_matcher
+            parse(raw, where=name)
+        return raw
+
     def _optional(self, name: str) -> bytes | None:
         self.used.add(name)
         return self.files.get(name)
@@ -372,7 +383,7 @@ class _Reader:
             name=name, version=stated["version"], commit=stated["commit"], digest=stated["prompt_digest"], evidence=stated["evidence"],
             prompt=prompt, settings=settings, checks=checks, checks_by_category=by_category,
             knowledge_digest=self.manifest["files"].get(f"{folder}/knowledge.json", {}).get("sha256", ""),
-            router=self._optional(f"{folder}/router.json"), cache=self._optional(f"{folder}/cache.json"),
+            router=self._learned(f"{folder}/router.json"), cache=self._learned(f"{folder}/cache.json"),
         )  # fmt: skip
 
     def _check_evidence(self, digest: str) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from promptops.core.serving import BreakerSettings, BudgetRule
 from promptops.runtime.base import Observer, Queue, Reply, Request, Retriever, Switch
 from promptops.runtime.breaker import Breaker
 from promptops.runtime.bundle import ModelSpec, Release
-from promptops.runtime.cache import Flights, Keys
+from promptops.runtime.cache import Flights, Keys, partition_of
 from promptops.runtime.flow import Workers
 from promptops.runtime.grounding import Library
 from promptops.runtime.guardrails import Guard
@@ -19,18 +19,7 @@ from promptops.runtime.state import MemoryState, State, StateError
 if TYPE_CHECKING:
     from promptops.core.jsontext import Json
     from promptops.core.money import Price
-
-
-class Matcher(Protocol):
-    """The calibrated semantic cache: which earlier request of the same partition asks for the same answer."""
-
-    def find(self, partition: str, text: str, category: str) -> str | None:
-        """The key that the answer to an equivalent request is kept under; None when none is proven to be one."""
-        ...
-
-    def add(self, partition: str, text: str, category: str, key: str) -> None:
-        """Remember that the answer to this request is kept under `key`."""
-        ...
+    from promptops.runtime.semantic import SemanticCache
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,11 +69,10 @@ class Shared:
 class Lane:
     """A release made ready: its guardrails, index, router and keys."""
 
-    def __init__(self, release: Release, models: Mapping[str, ModelSpec], shared: Shared, *, default_model: str = "",
-                 retriever: Retriever | None = None, matcher: Matcher | None = None) -> None:  # fmt: skip
+    def __init__(self, release: Release, models: Mapping[str, ModelSpec], shared: Shared, *, retriever: Retriever | None = None) -> None:  # fmt: skip
         settings = release.settings
-        own = release.prompt.model or default_model
-        self.release, self.retriever, self.matcher, self._models, self._shared = release, retriever, matcher, models, shared  # fmt: skip
+        own = release.prompt.model
+        self.release, self.retriever, self._models, self._shared = release, retriever, models, shared  # fmt: skip
         self.large, self.small = settings.large or own, settings.small or own
         self.caches = settings.cache.ttl_s > 0
         self.library = Library(release.prompt)
@@ -92,7 +80,9 @@ class Lane:
         self.router: Router | None = parse_router(release.router) if release.router is not None else None
         self._new_budgets()
         specs = [[models[alias].provider, models[alias].model] for alias in (self.small, self.large)]
-        self.keys = Keys([release.digest, release.version, specs, release.knowledge_digest, settings.max_output_tokens])
+        self._parts = [release.digest, release.version, specs, release.knowledge_digest, settings.max_output_tokens]
+        self.keys = Keys(self._parts)
+        self.semantic = self._semantic()
         self.schema_tokens = _schema_bytes(release)
 
     @property
@@ -129,11 +119,27 @@ class Lane:
         hedge, seen = self.release.settings.hedge, self.latencies(model)
         return seen.p95_s if hedge.share > 0 and seen.count >= hedge.min_calls else None
 
+    def semantic_partition(self, request: Request) -> str:
+        """What must be equal before two questions are compared: tenant, version, models, documents, category, the other inputs."""
+        assert self.semantic is not None
+        return self.semantic.partition([partition_of(request.tenant), request.category, *self._parts], request.inputs)
+
+    def _semantic(self) -> "SemanticCache | None":
+        """The semantic cache of a bundle whose matcher was calibrated; None until then."""
+        if self.release.cache is None or not self.release.settings.cache.semantic or not self.caches:
+            return None
+        from promptops.runtime.matcher import parse_matcher
+        from promptops.runtime.semantic import SemanticCache
+
+        matcher = parse_matcher(self.release.cache)
+        return SemanticCache(matcher, clock=self._shared.clock) if matcher.threshold is not None else None
+
     def routing_text(self, inputs: "Mapping[str, Json]") -> str:
         return routing_text(inputs)
 
     def after_fork(self) -> None:
         self.library.after_fork()
+        self.semantic = self._semantic()
         self._new_budgets()
 
     def _new_budgets(self) -> None:

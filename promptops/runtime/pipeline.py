@@ -9,6 +9,7 @@ on any refusal: the fallback ladder, marked degraded
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from promptops.core.digest import digest
 from promptops.core.errors import DataError
 from promptops.runtime.base import Reply, Source
 from promptops.runtime.cache import Kept, jittered, partition_of, tags_of
@@ -176,20 +177,27 @@ def _cached(job: Job) -> Flow:
 
 def _similar(job: Job, partition: str) -> Flow:
     """The reply to a request that the calibrated matcher takes for the same, or None."""
-    lane, shared = job.lane, job.shared
-    if lane.matcher is None or job.outside is not None:
+    lane, shared, request = job.lane, job.shared, job.request
+    semantic = lane.semantic
+    if semantic is None or job.outside is not None:
         return None
-    found = lane.matcher.find(partition, lane.routing_text(job.request.inputs), job.request.category)
-    if found is None:
+    place = lane.semantic_partition(request)
+    decision = semantic.find(place, semantic.text(request.inputs), request.category)
+    if decision.entry is None:
+        job.step("semantic", "miss", decision.reason)
         return None
+    key = decision.entry.key
     try:
-        entry: Entry | None = yield from ask_state(job, lambda: shared.state.get(partition, found))
+        entry: Entry | None = yield from ask_state(job, lambda: shared.state.get(partition, key))
     except StateError:
         return None
     settings = lane.release.settings.cache
-    if entry is None or entry.age_s >= jittered(settings.ttl_s, settings.jitter, found):
-        return None
-    return (yield from _served(job, entry, "semantic", partition, found))
+    reply = None
+    if entry is not None and entry.age_s < jittered(settings.ttl_s, settings.jitter, key):
+        reply = yield from _served(job, entry, "semantic", partition, key)
+    if reply is None:
+        semantic.forget(place, key)
+    return reply
 
 
 def _served(job: Job, entry: Entry, source: Source, partition: str, key: str) -> Flow:
@@ -226,8 +234,21 @@ def _store(job: Job, good: Good) -> None:
     tags = tags_of(release.name, release.version, request.tenant, ids)
     keep_s = max(settings.ttl_s, settings.stale_s)
     shared.later(shared.state, lambda: shared.state.put(partition, key, value, keep_s=keep_s, tags=tags))
-    if lane.matcher is not None and job.outside is None:
-        lane.matcher.add(partition, lane.routing_text(request.inputs), request.category, key)
+    if lane.semantic is not None and job.outside is None:
+        text = lane.semantic.text(request.inputs)
+        lane.semantic.add(lane.semantic_partition(request), key, text, answer=digest(good.text), ttl_s=settings.ttl_s)
+
+
+def audit(job: Job, served: Reply) -> Flow:
+    """Answer a semantic hit again, and tell the cache whether it was right: a bound that does not hold switches it off."""
+    semantic = job.lane.semantic
+    if semantic is None:
+        return
+    found: Good | No = yield from produce(job)
+    if isinstance(found, Good) and not found.why:
+        semantic.audit.record(same=found.value == served.value)
+        if semantic.audit.is_broken:
+            job.shared.notice("semantic_cache_off", f"{job.request.prompt}: audited hits broke the error bound")
 
 
 def shadow(job: Job, served: Reply) -> Flow:

@@ -18,11 +18,11 @@ from promptops.runtime.base import Observer, Queue, Reply, Request, Retriever, S
 from promptops.runtime.breaker import Forced
 from promptops.runtime.bundle import Bundle, Release, Trust, load_bundle
 from promptops.runtime.cache import Flights, partition_of
-from promptops.runtime.flow import Workers, drive_async, drive_sync
+from promptops.runtime.flow import Flow, Workers, drive_async, drive_sync
 from promptops.runtime.job import Job
 from promptops.runtime.lane import Lane, Shared, budget_rules
 from promptops.runtime.models import Endpoint, Models, local_client
-from promptops.runtime.pipeline import answer, shadow
+from promptops.runtime.pipeline import answer, audit, shadow
 from promptops.runtime.pointer import POINTER, read_pointer
 from promptops.runtime.state import MemoryState, State
 
@@ -214,12 +214,19 @@ class Runtime:
 
     def _replied(self, serving: _Serving, job: Job, reply: Reply) -> None:
         self._shared.replied(job.request, reply)
-        wanted = job.lane.release.settings.shadow
+        wanted, semantic = job.lane.release.settings.shadow, job.lane.semantic
         if wanted.percent and reply.source == "model" and sticky("shadow", reply.request_id) < wanted.percent * 100:
-            again = Job(request=job.request, lane=job.lane, shared=self._shared, started=self._shared.clock())
-            future = self._shared.workers.submit(drive_async(shadow(again, reply), serving.models, self._shared.workers))  # fmt: skip
-            self._shadows.add(future)
-            future.add_done_callback(self._shadows.discard)
+            self._beside(serving, job, lambda again: shadow(again, reply))
+        # Only answers that are values can be compared: two texts may say the same in other words.
+        if reply.source == "semantic" and reply.value is not None and semantic is not None and semantic.audit.wants():
+            self._beside(serving, job, lambda again: audit(again, reply))
+
+    def _beside(self, serving: _Serving, job: Job, flow: Callable[[Job], Flow]) -> None:
+        """Run a flow for a request that has its reply; nobody waits for it."""
+        again = Job(request=job.request, lane=job.lane, shared=self._shared, started=self._shared.clock())
+        future = self._shared.workers.submit(drive_async(flow(again), serving.models, self._shared.workers))
+        self._shadows.add(future)
+        future.add_done_callback(self._shadows.discard)
 
     def _read(self) -> Bundle:
         pointer = read_pointer(self._path)

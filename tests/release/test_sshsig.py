@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptops.core.errors import DataError, EvaluationError
-from promptops.release.sshsig import Signer, open_signer, parse_public_key, parse_signature
+from promptops.core.sshsig import parse_public_key, parse_signature
+from promptops.release.sshsig import Signer, open_signer
 from promptops.release.trust import Trust, parse_signers
 from release.keys import make_key, signer_of
 

@@ -280,3 +280,57 @@ def test_a_shadow_model_is_observed_and_never_served(tmp_path: Path) -> None:
 
     assert {"sentiment": "positive"} == reply.value
     assert [("shadow", f"{NAME} on large: another answer, 1000 nano-dollars")] == heard
+
+
+def with_matcher(threshold: float | None, audit_share: float = 0.0) -> Any:
+    """A project whose prompt has a calibrated matcher that takes near questions for the same."""
+    from promptops.runtime.embedding import Embedder
+    from promptops.runtime.matcher import Matcher
+
+    matcher = Matcher(
+        embedder=Embedder(), threshold=threshold, text_inputs=("feedback",), audit_share=audit_share, max_error=0.02
+    )
+
+    def edit(root: Path) -> None:
+        (root / f"prompts/{NAME}/cache.json").write_text(json.dumps(matcher.as_json()))
+
+    return edit
+
+
+SIMILAR = (
+    {"feedback": "The parcel came late and the box was open"},
+    {"feedback": "The parcel came late and the box was open!"},
+)
+
+
+def test_a_similar_request_is_served_by_the_calibrated_matcher_and_T1_for_its_tenant_only(tmp_path: Path) -> None:
+    """The answer of the near request, from the cache; another tenant asks anew; guardrails judge it again."""
+    model = Scripted()
+    runtime = open_runtime(tmp_path, small=model, edit=with_matcher(-1000.0))
+    first = runtime.complete(NAME, SIMILAR[0], tenant="a")
+    second, other, category = (runtime.complete(NAME, SIMILAR[1], **options) for options in ({"tenant": "a"}, {"tenant": "b"}, {"tenant": "a", "category": "product"}))  # fmt: skip
+
+    assert ["model", "semantic", "model", "model"] == [reply.source for reply in (first, second, other, category)]
+    assert (first.value, 0, 3) == (second.value, second.cost_nanousd, model.calls)
+
+
+def test_T3_without_calibration_nothing_similar_is_served(tmp_path: Path) -> None:
+    """Until an error bound is proven, semantic hits are off."""
+    runtime = open_runtime(tmp_path, edit=with_matcher(None))
+
+    assert ["model", "model"] == [runtime.complete(NAME, inputs).source for inputs in SIMILAR]
+
+
+def test_audited_hits_that_are_wrong_switch_the_semantic_cache_off(tmp_path: Path) -> None:
+    """A share of hits is answered again beside the request; when the bound does not hold, nothing similar is served any more."""
+    model = Scripted(lambda number: GOOD if number == 1 else '{"sentiment": "negative"}')
+    runtime = open_runtime(tmp_path, small=model, edit=with_matcher(-1000.0, audit_share=1.0))
+    runtime.complete(NAME, SIMILAR[0])
+    sources = []
+    for _ in range(20):
+        sources.append(runtime.complete(NAME, SIMILAR[1]).source)
+        for future in list(runtime._shadows):
+            future.result(30)
+
+    assert ["semantic", "model", "cache"] == list(dict.fromkeys(sources))
+    assert runtime._serving.live[NAME].semantic.audit.is_broken
