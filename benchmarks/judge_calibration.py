@@ -1,4 +1,4 @@
-"""Does the corrected pass rate hold what it says? `python -m benchmarks.judge_calibration [--trials 1000] [--labels 50]`.
+"""Does the corrected pass rate hold what it says? `python -m benchmarks.judge_calibration [--trials 4000] [--labels 50]`.
 
 On real judges and real labels in ../shared/data/judge (skipped, with the reason, where that folder is missing): 26 judges on 419 LLMBar
 pairs and 2 on 999 PandaLM pairs. "Passes" is that people prefer the first answer. A trial draws labelled and unlabelled items, with
@@ -98,7 +98,7 @@ def differences_from_sklearn(data: Judged) -> tuple[float, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--trials", type=int, default=4000)
     parser.add_argument("--labels", type=int, default=50)
     options = parser.parse_args()
     if not DATA.exists():

@@ -145,6 +145,7 @@ def open_shell(place: str, folder: Path) -> Shell:
         for name in ("prompts", "golden", "rubrics"):
             shutil.copytree(REPOSITORY / name, folder / name)
         shutil.copy(REPOSITORY / "pyproject.toml", folder)
+        shutil.copy(REPOSITORY / "docs" / "stand_in.py", folder)
         (folder / ".gitignore").write_text(".promptops/\n")
         identity = "-c user.name=Author -c user.email=author@example.com -c commit.gpgsign=false"
         script = f"git init -q -b main && git add -A && git {identity} commit -q -m Shipped"

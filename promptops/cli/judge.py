@@ -78,6 +78,7 @@ def report(
     """The pass rate with the judge's errors taken out, beside the raw one. Asks nobody."""
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.judge_report import report_on
+    from promptops.project.calibrations import read_calibrations
     from promptops.report.judge import render_report, report_json
 
     with _session(name, quiet=True) as session:
@@ -88,10 +89,11 @@ def report(
             raise DataError(f"{name} has no rubric", where=f"golden/{name}.yaml", hint="name one: `rubric: NAME`")
         digests = {category: evaluable.rubric.digest_for(category) for category in evaluable.scan.categories}
         found = report_on(store, found_run, _labels(project, name, labels), digests)
+        measured = read_calibrations(project.tree, name).get(found_run.header.judge_digest, {})
     if as_json:
-        emit_json(report_json(found))
+        emit_json(report_json(found, measured))
     else:
-        emit(render_report(found))
+        emit(render_report(found, measured))
     return ExitCode.OK
 
 

@@ -12,7 +12,9 @@ from promptops.evaluation.attack import AttackReport, AttackRow
 from promptops.evaluation.calibrate import SHOWN, Calibration
 from promptops.evaluation.judge_report import JudgeReport, RateRow
 from promptops.gate.calibration import MIN_FOR_CORRECTION, Agreement, Corrected, Rate
+from promptops.gate.standing import JudgeStanding, standing_of
 from promptops.project.store import Ledger
+from promptops.report.run import measured
 from promptops.report.show import show
 from promptops.report.tables import (
     command,
@@ -160,8 +162,8 @@ def calibration_json(found: Calibration, where: str) -> dict[str, Any]:
 # The corrected rate
 
 
-def render_report(found: JudgeReport) -> RenderableType:
-    """The corrected pass rate beside the raw one, by category."""
+def render_report(found: JudgeReport, calibration: Mapping[str, Any]) -> RenderableType:
+    """The corrected pass rate beside the raw one, by category; `calibration` is today's of the run's judge, empty without one."""
     header, total = found.run.header, found.total
     judge = header.judge
     if total.corrected is None:
@@ -212,7 +214,10 @@ def render_report(found: JudgeReport) -> RenderableType:
             )
         )
     parts += [
-        show(f"judge {judge['name']} by {judge['rubric']}: {judge['why']}", style="dim"),
+        show(
+            f"judge {judge['name']} by {judge['rubric']}: {_standing(calibration).why}{measured({'calibration': calibration})}",
+            style="dim",
+        ),
         show(f"run {found.run.id}", style="dim"),
         Text(""),
     ]
@@ -224,6 +229,11 @@ def render_report(found: JudgeReport) -> RenderableType:
     return Group(*parts, next_line(command(*following)))
 
 
+def _standing(calibration: Mapping[str, Any]) -> JudgeStanding:
+    interval = calibration.get("j_interval")
+    return standing_of(int(calibration.get("labels", 0)), interval[0] if interval else None)
+
+
 def _rate_cells(row: RateRow) -> tuple[str | Text, ...]:
     found = row.corrected
     return (show(row.name), str(row.judged), str(row.passed), percent(row.passed / row.judged), str(found.labels if found else 0),
@@ -231,9 +241,9 @@ def _rate_cells(row: RateRow) -> tuple[str | Text, ...]:
             {"ppi++": "PPI++", "labels": "labels alone"}[found.method] if found else "")  # fmt: skip
 
 
-def report_json(found: JudgeReport) -> dict[str, Any]:
+def report_json(found: JudgeReport, calibration: Mapping[str, Any]) -> dict[str, Any]:
     """Stable keys; rates in 0..1."""
-    return {"run": found.run.id, "prompt": found.run.header.prompt, "judge": dict(found.run.header.judge), "spared": found.spared, "missed": found.missed,
+    return {"run": found.run.id, "prompt": found.run.header.prompt, "judge": dict(found.run.header.judge), "calibration": dict(calibration) or None, "spared": found.spared, "missed": found.missed,
             "weighted": found.weighted, "overall": found.overall, "total": _rate_json(found.total),
             "categories": [_rate_json(row) for row in found.categories]}  # fmt: skip
 

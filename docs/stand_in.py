@@ -1,0 +1,111 @@
+"""Stands in for a model that judges, and for a person who labels, so that docs/judge.md can be tried without either.
+
+`stand_in.py serve` answers like an OpenAI-compatible server on port 18089 until it is killed, or nobody has asked for two minutes;
+`stand_in.py label FILE.csv` fills in an export of `promptops review export`. Both go by the facts that the golden cases list; the judge
+turns about one verdict in twenty round. With a model and people of your own you need neither.
+"""  # noqa: INP001
+
+import csv
+import hashlib
+import http.server
+import json
+import re
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Any, ClassVar
+
+_BLOCK = re.compile(r"^--- begin (.+) (\w+)\n((?:\|.*\n)*)--- end \1 \2$", re.MULTILINE)
+_PORT = 18089
+_IDLE_S = 120
+_OF_CATEGORY = {"numbers": ("numbers-kept",), "thread": ("latest-state",)}
+
+
+def cases() -> dict[str, dict[str, Any]]:
+    lines = Path("golden/support-summary.jsonl").read_text("utf-8").splitlines()
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+def is_good(case: dict[str, Any], answer: str) -> bool:
+    """Whether at least 60 % of the facts of a case are in the answer."""
+    said = _folded(answer)
+    facts = case["expected"]["keywords"]
+    found = sum(any(_folded(spelling) in said for spelling in fact) for fact in facts)
+    return found >= 0.6 * len(facts)
+
+
+def _folded(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+class Judge(http.server.BaseHTTPRequestHandler):
+    """Reads the blocks it is sent, and answers with a verdict on every criterion it is asked for."""
+
+    protocol_version = "HTTP/1.1"
+    by_ticket: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        shown = {
+            title: "\n".join(line[2:] for line in lines.splitlines())
+            for title, _, lines in _BLOCK.findall(body["messages"][-1]["content"])
+        }
+        good = is_good(self.by_ticket[_folded(shown["input ticket"])], shown["answer"].partition("\n\n")[0])
+        if hashlib.sha256(shown["input ticket"].encode()).digest()[0] < 256 // 20:
+            good = not good
+        properties = body["response_format"]["json_schema"]["schema"]["properties"]
+        verdict = {name: {"reason": "enough of the facts" if good else "too few of the facts",
+                          "score": good if node["properties"]["score"]["type"] == "boolean" else 5 if good else 1}
+                   for name, node in properties.items()}  # fmt: skip
+        message = {"role": "assistant", "content": json.dumps(verdict)}
+        usage = {"prompt_tokens": len(str(body)) // 4, "completion_tokens": len(str(verdict)) // 4}
+        reply = json.dumps(
+            {
+                "model": "stand-in",
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": usage,
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class Server(http.server.ThreadingHTTPServer):
+    timeout = _IDLE_S
+    request_queue_size = 64
+    idle = False
+
+    def handle_timeout(self) -> None:
+        self.idle = True
+
+
+def serve() -> None:
+    Judge.by_ticket = {_folded(case["inputs"]["ticket"]): case for case in cases().values()}
+    with Server(("127.0.0.1", _PORT), Judge) as server:
+        while not server.idle:
+            server.handle_request()
+
+
+def label(path: Path) -> None:
+    """Fill in the criteria of every row of an export."""
+    known = cases()
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        good = is_good(known[row["case"]], row["answer"])
+        for name in ("faithful", "right-language", "no-invented-facts", *_OF_CATEGORY.get(row["category"], ())):
+            row[name] = "pass" if good else "fail"
+        row["complete"] = row["tone"] = "5" if good else "1"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    serve() if sys.argv[1] == "serve" else label(Path(sys.argv[2]))
