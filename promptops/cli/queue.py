@@ -26,7 +26,10 @@ def list_jobs(
     most: Annotated[int, typer.Option("--most", metavar="N", min=1, help="Oldest N.")] = 20,
     as_json: service.Json = False,
 ) -> int:
-    """How many requests wait, and the oldest of them; no text of a customer is shown."""
+    """Show how many requests wait, and the oldest of them.
+
+    No text of a customer is shown.
+    """
     from promptops.cli.output import emit, emit_json
     from promptops.report.show import show
     from promptops.report.tables import table
@@ -88,9 +91,9 @@ def drain_queue(
     flags: service.Flags = None,
     as_json: service.Json = False,
 ) -> int:
-    """Answer what the queue kept, one JSON line an answer; what still gets no whole answer is given back (exit 3).
+    """Answer what the queue kept, one JSON line each.
 
-    A job is done once its answer is written: after a crash an answer may come twice, never not at all.
+    What still gets no whole answer is given back (exit 3). A job is done once its answer is written: after a crash an answer may come twice, never not at all.
     """
     from promptops.cli.output import emit_json, note
     from promptops.runtime.drain import drain

@@ -94,6 +94,7 @@ async def _serve(
 ) -> None:  # fmt: skip
     from promptops.cli.output import emit, emit_json, note
     from promptops.report.show import show
+    from promptops.report.tables import count
     from promptops.runtime.serve.app import Server, is_loopback, run
 
     server = Server(runtime, keys, loopback=is_loopback(host), registry=registry, problem=lambda: switch.problem)  # type: ignore[arg-type]
@@ -105,7 +106,7 @@ async def _serve(
         if as_json:
             emit_json({"url": url, "prompts": names, "bundle": runtime.bundle.digest, "keys": len(keys)})
         else:
-            who = f"{len(keys)} API keys" if len(keys) else "no API keys: every caller is tenant `default`"
+            who = count(len(keys), "API key") if len(keys) else "no API keys: every caller is tenant `default`"
             emit(show(f"SERVING  {', '.join(names)} at {url}/v1 ({who})"))
         sys.stdout.flush()
         note("Ctrl-C or SIGTERM ends it; requests in flight are finished")

@@ -39,9 +39,12 @@ def asked(job: Job, model: str, messages: "tuple[Message, ...]", passages: "tupl
     tries = 0
     while True:
         found: tuple[str, Answer] | No = yield from _paid_call(job, model, request)
-        if isinstance(found, No) or found[1].outcome == "ok":
+        if isinstance(found, No):
             return found
         by, answer_ = found
+        if answer_.outcome == "ok":
+            job.step("model", "ok", f"{by}: {answer_.latency_s:.2f} s")
+            return found
         job.step("model", answer_.outcome, f"{by}: {answer_.detail}"[:300])
         failure = No(reason=f"{by}: {answer_.outcome}")
         if answer_.outcome not in _RETRIED or verdict_of(answer_) == "neutral" or tries >= settings.retry.most:

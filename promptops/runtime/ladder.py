@@ -66,7 +66,8 @@ def _queue(job: Job, _step: FallbackStep, reason: str) -> Flow:
     if queue is None:
         return None
     payload = queue_payload(request, job.lane.release.version)
-    put: Callable[[], str] = lambda: queue.put(request.id, payload)  # noqa: E731 - handed to a worker
+    key = f"{request.tenant}\n{request.prompt}\n{request.id}"  # ids are the caller's: two tenants may use the same
+    put: Callable[[], str] = lambda: queue.put(key, payload)  # noqa: E731 - handed to a worker
     try:
         name = (yield Work(put, max(0.0, min(job.left_s + SPARE_S, 1.0)))) if queue.blocks else put()
     except (StateError, OSError, TimeoutError) as error:

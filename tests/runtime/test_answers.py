@@ -99,7 +99,9 @@ def test_an_answer_that_breaks_its_schema_is_mended_once(tmp_path: Path) -> None
 
     assert ("model", 2, 2000) == (reply.source, reply.calls, reply.cost_nanousd)
     assert "breaks its schema" in model.requests[1].messages[-1].content
-    assert [("guardrails", "rejected"), ("guardrails", "repair"), ("guardrails", "passed")] == stages(reply)[-3:]
+    assert [("guardrails", "rejected"), ("guardrails", "repair"), ("model", "ok"), ("guardrails", "passed")] == stages(
+        reply
+    )[-4:]
 
 
 def test_T6_guardrails_judge_hits_too(tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ def test_T22_the_ladder_is_climbed_down_in_order(tmp_path: Path) -> None:
     bare = open_runtime(tmp_path / "2", {**settings, "fallback": ladder[2:]}, small=down, queue=Jobs())
     queued = bare.complete(NAME, INPUTS, request_id="r-7")
     assert ("queue", "job-1", "") == (queued.source, queued.queued_id, queued.text)
-    assert ("r-7", {"promptops": 1, "id": "r-7", "prompt": NAME, "version": "v1.0.0", "inputs": INPUTS, "tenant": "default", "feature": "", "category": ""}) == jobs[0]  # fmt: skip
+    assert (f"default\n{NAME}\nr-7", {"promptops": 1, "id": "r-7", "prompt": NAME, "version": "v1.0.0", "inputs": INPUTS, "tenant": "default", "feature": "", "category": ""}) == jobs[0]  # fmt: skip
 
 
 @pytest.mark.parametrize("error", [StateError("full"), OSError(28, "No space left")])
