@@ -105,13 +105,10 @@ def assign(
 ) -> int:
     """Draw a batch of answers and deal it out to reviewers."""
     from promptops.cli.output import emit, emit_json
-    from promptops.core.errors import DataError
-    from promptops.evaluation.review import BatchPlan
+    from promptops.evaluation.review import BatchPlan, reviewer_name
     from promptops.report.review import batch_json, render_batch
 
-    reviewers = tuple(dict.fromkeys(" ".join(who.split()) for who in to))
-    if not all(reviewers):
-        raise DataError("a reviewer has no name", hint="write `--to ana --to ben`")
+    reviewers = tuple(dict.fromkeys(map(reviewer_name, to)))
     project, draw = _project(), _Draw(run, against, sample, seed)
     plan = BatchPlan(reviewers=reviewers, size=draw.size(project, name), overlap=overlap, seed=seed)
     made, path = _new_batch(project, name, draw, plan)
@@ -189,7 +186,7 @@ def import_(
 ) -> int:
     """Take in labels made elsewhere; all of them, or none and what is wrong with each line."""
     from promptops.cli.output import emit, emit_json
-    from promptops.evaluation.review import import_rows
+    from promptops.evaluation.review import import_rows, reviewer_name
     from promptops.project.labels import add_labels, parse_labels
     from promptops.report.tables import command, count, headline, next_line
 
@@ -200,7 +197,8 @@ def import_(
         kept, empty = len(labels), 0
     else:
         kept, empty = import_rows(
-            _desk_of(project, name, _newest(project, name, batch), who or _me(project)), _rows(data, file)
+            _desk_of(project, name, _newest(project, name, batch), reviewer_name(who or _me(project))),
+            _rows(data, file),
         )
     if as_json:
         emit_json({"prompt": name, "labels": kept, "empty": empty})
@@ -290,16 +288,16 @@ def _me(project: "Project") -> str:
         found = found or getpass.getuser()
     except (OSError, KeyError) as error:
         raise DataError("who labels?", hint="use --as NAME") from error
-    return " ".join(found.split())[:120]
+    return found
 
 
 def _desk(name: str, who: str, batch: str, draw: _Draw) -> "Desk":
     """The desk of a reviewer with answers waiting, a new batch where there is none."""
-    from promptops.evaluation.review import BatchPlan, Reviewing
+    from promptops.evaluation.review import BatchPlan, Reviewing, reviewer_name
     from promptops.project.reviews import list_batches
 
     project = _project()
-    who = " ".join(who.split()) or _me(project)
+    who = reviewer_name(who or _me(project))
     if batch:
         return _desk_of(project, name, _newest(project, name, batch), who)
     if not draw.stated:
@@ -424,7 +422,7 @@ def _rows(data: bytes, file: Path) -> list[tuple[str, dict[str, object]]]:
         raise DataError(
             "not a table of comma-separated values", where=f"{file}:{reader.line_num}", why=str(error)
         ) from error
-    if found and "item" not in found[0][1]:
+    if "item" not in [name.strip() for name in reader.fieldnames or ()]:
         raise DataError(
             "the table has no column `item`", where=f"{file}:1", hint="import what `promptops review export` wrote"
         )

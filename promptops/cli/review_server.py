@@ -43,7 +43,9 @@ async def _serve(server: "ReviewServer", port: int) -> None:
             await site.start()
         except OSError as error:
             raise EvaluationError(
-                f"port {port} of {HOST} cannot be used", why=error.strerror or "", hint="leave --port out"
+                f"port {port} of {HOST} cannot be used",
+                why=(error.strerror or "").rpartition(": ")[2],
+                hint="leave --port out",
             ) from error
         server.port = runner.addresses[0][1]
         note(f"open {server.link}\nonly this machine can; Ctrl-C ends it, and every label is kept")

@@ -13,6 +13,7 @@ from promptops.core.rubric import Criterion, CriterionScore, Rubric
 from promptops.core.suite import JUDGE, Case, Suite, slice_rows
 from promptops.evaluation.review_sample import Estimate, Judged, Unit, count_reasons, draw_sample, estimate_rate
 from promptops.gate.agreement import Agreement, agreement
+from promptops.project.formats import format_problems, format_schema
 from promptops.project.golden import read_cases
 from promptops.project.labels import Label, add_labels, answer_digest, read_labels, update_labels
 from promptops.project.project import Evaluable, Project
@@ -229,9 +230,9 @@ class Reviewing:
         self._history: list[tuple[str, Label | None]] = []
         self._redo: tuple[str, Label | None] | None = None
 
-    def place(self) -> Place:
-        """Where the reviewer is now. Raises DataError when the labels file cannot be read."""
-        done = self._done()
+    def place(self, labels: Sequence[Label] | None = None) -> Place:
+        """Where the reviewer is now, by the labels on disk or these. Raises DataError when the file cannot be read."""
+        done = self._mine(labels).keys()
         waiting = [name for name in self._order if name not in done]
         current = self._items[waiting[0]] if waiting else None
         before = self._redo[1] if self._redo and current and self._redo[0] == current.id else None
@@ -260,10 +261,10 @@ class Reviewing:
             before[0] = next((other for other in known if other.key == label.key), None)
             return [*(other for other in known if other.key != label.key), label]
 
-        update_labels(self.root, self.batch.prompt, change)
+        labels = update_labels(self.root, self.batch.prompt, change)
         self._history.append((item_id, before[0]))
         self._redo = None
-        return self.place()
+        return self.place(labels)
 
     def skip(self, item_id: str) -> Place:
         """Put an answer at the end of the line."""
@@ -302,12 +303,10 @@ class Reviewing:
             raise DataError("no such answer in this batch")
         return self._items[item_id]
 
-    def _done(self) -> set[str]:
-        return set(self._mine())
-
-    def _mine(self) -> dict[str, Label]:
-        labels = read_labels_of(self.root, self.batch.prompt)
-        mine = {label.key: label for label in labels if label.by == self.who}
+    def _mine(self, labels: Sequence[Label] | None = None) -> dict[str, Label]:
+        """The reviewer's labels under today's rubric, by item."""
+        known = read_labels_of(self.root, self.batch.prompt) if labels is None else labels
+        mine = {label.key: label for label in known if label.by == self.who}
         found = {}
         for name, item in self._items.items():
             label = mine.get(
@@ -346,12 +345,32 @@ def make_label(
 ) -> Label:
     """The label of an answer, with the chance it was drawn with. It names no run where several gave the same answer."""
     runs, rubric = tuple(item.weights), desk.rubric
-    return Label(
+    label = Label(
         case_id=item.case_id, category=item.category, case_digest=item.case_digest, answer=item.answer, rubric=rubric.name,
         rubric_digest=rubric.digest_for(item.category), by=desk.who, at=desk.clock().isoformat(timespec="seconds"), passed=passed,
         verdicts=dict(verdicts), note=note.strip(), inclusion=item.inclusion, batch=desk.batch.id, run=runs[0] if len(runs) == 1 else "",
         draw=item.draw if len(runs) == 1 else 0,
     )  # fmt: skip
+    if not format_schema("label").accepts(
+        label.as_row()
+    ):  # of a batch that somebody sent: what is written must be readable
+        raise DataError(
+            problems=format_problems(
+                "label", label.as_row(), lambda _: f"batch {desk.batch.id}, case {item.case_id[:60]!r}"
+            )
+        )
+    return label
+
+
+def reviewer_name(text: str) -> str:
+    """A reviewer's name as labels have it, blanks made single. Raises DataError for one that cannot be."""
+    name = " ".join(text.split())
+    if not name or len(name) > 120 or not name.isprintable():
+        raise DataError(
+            f"{name[:40]!r} cannot be a reviewer's name",
+            why="it is empty, over 120 characters, or has characters that cannot be printed",
+        )
+    return name
 
 
 # What the labels say

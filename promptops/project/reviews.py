@@ -108,7 +108,11 @@ def load_batch(root: Path, text: str) -> Batch:
 
 def list_batches(root: Path, prompt: str) -> list[Batch]:
     """The batches of a prompt, newest first. Raises DataError for one that cannot be read."""
-    names = sorted(path.stem for path in _folder(root).glob("*.json") if path.stem.rpartition("-")[0] == prompt)
+    names = sorted(
+        path.stem
+        for path in _folder(root).glob("*.json")
+        if _ID.fullmatch(path.stem) and path.stem.rpartition("-")[0] == prompt
+    )
     return sorted(
         (load_batch(root, name) for name in names), key=lambda batch: (batch.created_at, batch.id), reverse=True
     )

@@ -15,6 +15,7 @@ from conftest import PROMPT, Outcome, Sandbox
 from promptops.core.suite import ReviewPolicy
 from promptops.evaluation.review_due import review_due
 from promptops.project.labels import Label, read_labels
+from promptops.project.reviews import save_batch
 from promptops.project.tree import WorkTree
 
 Call = Callable[..., Outcome]
@@ -190,6 +191,36 @@ def test_a_batch_can_go_to_a_colleague_as_a_file(sandbox: Sandbox, call: Call):
     found = call("review", "report", PROMPT, "--batch", "sent.json", "--json")
 
     assert (0, 2) == (found.code, found.json["open"])
+
+
+@pytest.mark.parametrize("who", ["", " ", "a\x1b[31m", "x" * 121, "a\u202eb"])
+def test_a_name_that_no_label_could_carry_is_refused(sandbox: Sandbox, call: Call, who: str):
+    """Before anything is drawn or written."""
+    with_rubric(sandbox)
+    batch_of(sandbox, {"a-1": "yes"})
+    call("review", "export", PROMPT, "-o", "x.csv")
+
+    found = [
+        call("review", "assign", PROMPT, "--to", who),
+        *([call("review", "import", PROMPT, "x.csv", "--as", who)] if who.strip() else []),
+    ]
+
+    assert {2} == {one.code for one in found}
+    assert all("cannot be a reviewer's name" in one.err for one in found)
+
+
+def test_a_sent_batch_cannot_make_the_labels_file_unreadable(sandbox: Sandbox, call: Call):
+    """An item that no valid label can be made of is refused when it is labelled, and the file stays as it was."""
+    with_rubric(sandbox)
+    batch = batch_of(sandbox, {"a-1": "yes"})
+    save_batch(sandbox.root, replace(batch, items=(replace(batch.items[0], case_digest="../x"),)))
+    call("review", "export", PROMPT, "-o", "x.csv")
+    sandbox.write("x.csv", fill(sandbox.read("x.csv"), lambda _: True))
+    header_only = sandbox.write("y.csv", "a,b\n")
+
+    assert 2 == call("review", "import", PROMPT, "x.csv", "--as", "ana").code
+    assert 2 == call("review", "import", PROMPT, header_only.name, "--as", "ana").code
+    assert [] == labels(sandbox)
 
 
 def test_a_review_without_a_terminal_says_what_else_there_is(sandbox: Sandbox):
