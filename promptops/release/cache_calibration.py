@@ -15,7 +15,7 @@ from promptops.project.golden import read_cases
 from promptops.project.project import Evaluable
 from promptops.project.prompts import FOLDER
 from promptops.release.routing import write_document
-from promptops.runtime.embedding import Embedder, Vector, features
+from promptops.runtime.embedding import Embedder, features
 from promptops.runtime.index import Entry, LexicalIndex, Near
 from promptops.runtime.matcher import MAX_BYTES, NEIGHBOURS, Matcher, describe, parse_matcher
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _LEARN_SHARE = 0.3
 _PAIR_LEARN_SHARE = 0.5
 _UNKNOWN_SHARE = 0.3
+_OUTSIDE_SHARE = 0.2
+_BATCH = 512
 _MAX_FEATURES = 60_000
 _MAX_ROWS = 200_000
 _STEPS = 49
@@ -107,11 +109,13 @@ def calibrate_texts(rows: Sequence[Labelled], *, max_error: float, text_inputs: 
     embedder = learn_embedder(
         [row.text for row in rows if row.id in learn], [row.answer for row in rows if row.id in learn]
     )
-    index = Indexes(embedder, rows)
-    taught = [index.lookup(row) for row in rows if row.id in learn]
-    unknown = [index.lookup(row, hide_answer=True) for row in rows if row.id in learn and _share_of("u" + row.id, seed) < _UNKNOWN_SHARE]  # fmt: skip
-    fresh = [index.lookup(row) for row in rows if row.id not in learn]
-    outside = [index.lookup(row, hide_answer=True) for row in rows if row.id not in learn and _share_of("o" + row.id, seed) < 0.2]  # fmt: skip
+    known = Labels(embedder, rows)
+    teaching, rest = [row for row in rows if row.id in learn], [row for row in rows if row.id not in learn]
+    taught, fresh = known.lookups(teaching), known.lookups(rest)
+    unknown = known.lookups(
+        [row for row in teaching if _share_of("u" + row.id, seed) < _UNKNOWN_SHARE], hide_answer=True
+    )
+    outside = known.lookups([row for row in rest if _share_of("o" + row.id, seed) < _OUTSIDE_SHARE], hide_answer=True)
     base = Matcher(embedder=embedder, text_inputs=tuple(text_inputs), max_error=max_error)
     return _finish(base, "texts", len(rows), taught=taught, unknown=unknown, fresh=fresh, outside=outside)
 
@@ -142,29 +146,83 @@ def _share_of(row_id: str, seed: int) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{row_id}".encode("utf-8", "surrogatepass")).digest()[:6]) / 2**48
 
 
-class Indexes:
-    """All labelled questions as a cache would hold them, one index a scope."""
+class Labels:
+    """All labelled questions as a cache would hold them; the neighbours of many at once, as `LexicalIndex` finds them one by one."""
 
     def __init__(self, embedder: Embedder, rows: Sequence[Labelled]) -> None:
         self._embedder = embedder
-        self._indexes: dict[str, LexicalIndex] = {}
-        self._vectors: dict[str, Vector] = {}
-        self._of_answer: dict[tuple[str, str], list[str]] = {}
+        self._columns: dict[int, int] = {}
+        self._entries: dict[str, list[Entry]] = {}
         for row in rows:
-            self._vectors[row.id] = embedder.embed(row.text)
-            self._indexes.setdefault(row.scope, LexicalIndex(embedder)).add(Entry(row.id, row.text, row.answer, math.inf), self._vectors[row.id])  # fmt: skip
-            self._of_answer.setdefault((row.scope, row.answer), []).append(row.id)
+            self._entries.setdefault(row.scope, []).append(Entry(row.id, row.text, row.answer, math.inf))
+        self._places = {scope: {entry.key: place for place, entry in enumerate(entries)} for scope, entries in self._entries.items()}  # fmt: skip
+        self._matrices = {scope: self._matrix([entry.text for entry in entries], grow=True) for scope, entries in self._entries.items()}  # fmt: skip
 
-    def lookup(self, row: Labelled, *, hide_answer: bool = False) -> Lookup:
-        """A row among the others; with `hide_answer` among those that have another answer, where every hit is wrong."""
-        index = self._indexes.get(row.scope)
-        vector = self._vectors.get(row.id) or self._embedder.embed(row.text)
-        hidden = len(self._of_answer.get((row.scope, row.answer), ())) if hide_answer else 0
-        near: list[Near] = index.search(vector, NEIGHBOURS + hidden, without=row.id) if index is not None else []
-        if hide_answer:
-            near = [item for item in near if item.entry.answer != row.answer][:NEIGHBOURS]
-        found, entry, _ = describe(row.text, near)
-        return Lookup(features=found, right=entry is not None and entry.answer == row.answer, category=row.category)
+    def _matrix(self, texts: Sequence[str], *, grow: bool) -> Any:
+        """Embeddings as rows; features that no entry has are left out."""
+        from scipy.sparse import csr_matrix
+
+        places, values, ends = [], [], [0]
+        for text in texts:
+            for feature, value in self._embedder.embed(text).items():
+                column = self._columns.setdefault(feature, len(self._columns)) if grow else self._columns.get(feature)
+                if column is not None:
+                    places.append(column)
+                    values.append(value)
+            ends.append(len(places))
+        return csr_matrix((values, places, ends), shape=(len(texts), max(len(self._columns), 1)))
+
+    def near(self, rows: Sequence[Labelled], *, hide_answer: bool = False) -> list[list[Near]]:
+        """The nearest other questions of each row's scope; with `hide_answer` only those that have another answer."""
+        found: list[list[Near]] = [[] for _ in rows]
+        by_scope: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            by_scope.setdefault(row.scope, []).append(place)
+        for scope, places in by_scope.items():
+            if scope in self._entries:
+                for start in range(0, len(places), _BATCH):
+                    batch = places[start : start + _BATCH]
+                    nearest = self._nearest(scope, [rows[place] for place in batch], hide_answer=hide_answer)
+                    for place, near in zip(batch, nearest, strict=True):
+                        found[place] = near
+        return found
+
+    def _nearest(self, scope: str, rows: Sequence[Labelled], *, hide_answer: bool) -> list[list[Near]]:
+        import numpy as np
+
+        entries, matrix = self._entries[scope], self._matrices[scope]
+        matrix.resize(matrix.shape[0], len(self._columns))
+        places = self._places[scope]
+        if all(row.id in places for row in rows):
+            asked = matrix[[places[row.id] for row in rows]]
+        else:
+            asked = self._matrix([row.text for row in rows], grow=False)
+        scores = (asked @ matrix.T).toarray()
+        keys, answers = np.array([entry.key for entry in entries]), np.array([entry.answer for entry in entries])
+        for line, row in zip(scores, rows, strict=True):
+            line[keys == row.id] = 0.0
+            if hide_answer:
+                line[answers == row.answer] = 0.0
+        count = min(NEIGHBOURS, len(entries))
+        top = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+        return [
+            [
+                Near(entries[place], float(line[place]))
+                for place in chosen[np.argsort(-line[chosen], kind="stable")]
+                if line[place] > 0
+            ]
+            for line, chosen in zip(scores, top, strict=True)
+        ]
+
+    def lookups(self, rows: Sequence[Labelled], *, hide_answer: bool = False) -> list[Lookup]:
+        """Each row among the others; with `hide_answer` every hit is wrong."""
+        return [lookup_of(row, near) for row, near in zip(rows, self.near(rows, hide_answer=hide_answer), strict=True)]
+
+
+def lookup_of(row: Labelled, near: Sequence[Near]) -> Lookup:
+    """What the matcher sees of these neighbours, and whether its choice is right."""
+    found, entry, _ = describe(row.text, near)
+    return Lookup(features=found, right=entry is not None and entry.answer == row.answer, category=row.category)
 
 
 def learn_embedder(texts: Sequence[str], answers: Sequence[str]) -> Embedder:
@@ -443,12 +501,3 @@ def load_matcher(root: Path, name: str) -> Matcher:
     except OSError as error:
         raise DataError("cannot be read", where=where, why=error.strerror or str(error)) from error
     return parse_matcher(raw, where=where)
-
-
-def golden_hit_rate(matcher: Matcher, rows: Sequence[Labelled]) -> tuple[int, int, int]:
-    """(hits, wrong, questions) when each golden question meets a cache that holds all the others."""
-    if matcher.threshold is None:
-        return 0, 0, len(rows)
-    index = Indexes(matcher.embedder, rows)
-    lookups = [index.lookup(row) for row in rows]
-    return (*count_hits(matcher, lookups), len(rows))

@@ -29,6 +29,7 @@ _ISO_DATE = re.compile(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b")
 _MONTH_JA = re.compile(r"(\d{1,2})月")
 _TIME = re.compile(r"\b(\d{1,2})\s?([ap])\.?m\b\.?")
 _ID = re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+|(?:https?://|www\.)\S+|#?[a-z0-9]+(?:[-_/][a-z0-9]+)*")
+_UPPER = re.compile(r"\b[A-ZÀ-Þ][^\W\d_]+")
 _DIGIT = re.compile(r"\d")
 _MAY_HOLD_ID = re.compile(r"[\d@]|www\.|http")
 _TOKEN = re.compile(
@@ -121,7 +122,8 @@ class Facts:
     negated: bool
     sides: frozenset[tuple[int, int]]
     names: frozenset[str]
-    nouns: frozenset[str]
+    capitals: frozenset[str]
+    german: bool
     roles: frozenset[tuple[str, str]]
     digest: int
 
@@ -161,7 +163,7 @@ def facts_of(text: str) -> Facts:
     return Facts(
         length=len(text), content=content, tokens=frozenset(stem(word) for word in words), numbers=tuple(sorted(numbers.items())), units=frozenset(units),
         dates=frozenset(dates), ids=frozenset(ids), negated=_negated(folded, language, japanese=japanese),
-        sides=frozenset(side for word in words for side in _SIDES.get(word if len(word) < 5 else stem(word), ())), names=_names(_without_ids(shown), language), nouns=_nouns(shown) if language == "de" else frozenset(), roles=_roles(words, shown, language, japanese=japanese),
+        sides=frozenset(side for word in words for side in _SIDES.get(word if len(word) < 5 else stem(word), ())), names=_names(_without_ids(shown), language), capitals=_capitals(shown), german=language == "de", roles=_roles(words, shown, language, japanese=japanese),
         digest=hash(text),
     )  # fmt: skip
 
@@ -290,9 +292,9 @@ def _names(shown: str, language: str) -> frozenset[str]:
     return frozenset(stem(word.casefold()) for word in found if word.casefold() not in _STOP)
 
 
-def _nouns(shown: str) -> frozenset[str]:
-    """Capitalised words of German."""
-    return frozenset(stem(word.casefold()) for word in re.findall(r"[A-ZÄÖÜ][^\W\d_]+", shown))
+def _capitals(shown: str) -> frozenset[str]:
+    """Words with a capital letter, at the beginning of a sentence too."""
+    return frozenset(stem(word.casefold()) for word in _UPPER.findall(shown))
 
 
 def _roles(words: list[str], shown: str, language: str, *, japanese: bool) -> frozenset[tuple[str, str]]:
@@ -380,9 +382,21 @@ def _swapped(one: Facts, other: Facts) -> bool:
         moved = [
             place for place, (left, right) in enumerate(zip(one.content, other.content, strict=True)) if left != right
         ]
-        swapped = {one.content[place] for place in moved}
-        return len(moved) == 2 and moved[1] - moved[0] >= 2 and not (one.nouns and not swapped <= one.nouns)
+        return len(moved) == 2 and _traded(one, other, moved[0], moved[1])
     return False
+
+
+def _traded(one: Facts, other: Facts, first: int, second: int) -> bool:
+    """Whether two words that changed places changed roles with them: not where both kept the same mark (`to B from A`).
+
+    Neighbours trade roles only when both are names; German puts verbs at either end, so there both must be nouns.
+    """
+    pair = {one.content[first], one.content[second]}
+    marked = {(mark, word) for mark, word in one.roles if word in pair}
+    if {word for _, word in marked} == pair and marked == {(mark, word) for mark, word in other.roles if word in pair}:
+        return False
+    both_capital = pair <= one.capitals and pair <= other.capitals
+    return both_capital or (second - first >= 2 and not one.german)
 
 
 _DIRECTED: Final = frozenset({"from", "to", "than", "before", "after", "by", "against", "over"})

@@ -11,6 +11,7 @@ EXACT_UP_TO: Final = 10_000
 _BUDGET = 30_000
 _RESCORED = 40
 _COMPACT_FROM = 64
+_EXPIRED_AT_MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class LexicalIndex:
         self._vectors: list[tuple[array[int], array[float]] | None] = []
         self._ids: dict[int, array[int]] = {}
         self._values: dict[int, array[float]] = {}
+        self._alive = bytearray()
         self._dead = 0
 
     def __len__(self) -> int:
@@ -58,6 +60,7 @@ class LexicalIndex:
         self.delete(entry.key)
         place = len(self._entries)
         self._entries.append(entry)
+        self._alive.append(1)
         self._places[entry.key] = place
         vector = self._embedder.embed(entry.text) if vector is None else vector
         self._vectors.append((array("i", vector), array("f", vector.values())))
@@ -75,6 +78,7 @@ class LexicalIndex:
         if place is None:
             return False
         self._entries[place] = self._vectors[place] = None
+        self._alive[place] = 0
         self._dead += 1
         if self._dead > max(_COMPACT_FROM, len(self._places)):
             self.rebuild()
@@ -111,6 +115,7 @@ class LexicalIndex:
             [len(self._ids[feature]) for feature in used],
         )
         scores = np.bincount(ids, weights=values * weights, minlength=len(self._entries))
+        scores *= np.frombuffer(self._alive, dtype=np.uint8)
         wanted = count if whole else max(count, _RESCORED)
         found = self._best(scores, wanted, now, without)
         if whole:
@@ -136,8 +141,9 @@ class LexicalIndex:
     def _best(self, scores: Any, count: int, now: float, without: str) -> list[tuple[int, Entry]]:
         import numpy as np
 
-        spare = count + self._dead if self._dead < count else count * 2 + _COMPACT_FROM
-        candidates = np.flatnonzero(scores > float(scores.max()) * 0.25)
+        spare = count + 1 + _EXPIRED_AT_MOST
+        least = 0.0 if len(scores) <= EXACT_UP_TO else float(scores.max()) * 0.1
+        candidates = np.flatnonzero(scores > least)
         if len(candidates) > spare:
             top = np.argpartition(scores[candidates], len(candidates) - spare)[len(candidates) - spare :]
             candidates = candidates[top]

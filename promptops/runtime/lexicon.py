@@ -621,6 +621,6 @@ ROLE_MARKS: Final = {
     "de": {"von": "from", "vom": "from", "aus": "from", "nach": "to", "zu": "to", "zum": "to", "zur": "to", "auf": "to", "in": "to", "ins": "to", "an": "to", "für": "for", "als": "than", "vor": "before", "statt": "instead", "gegen": "against", "mit": "with"},
     "fr": {"de": "from", "du": "from", "depuis": "from", "vers": "to", "à": "to", "au": "to", "sur": "to", "pour": "for", "par": "by", "contre": "against", "avant": "before", "après": "after", "que": "than", "en": "to", "avec": "with"},
     "es": {"de": "from", "del": "from", "desde": "from", "a": "to", "al": "to", "hacia": "to", "hasta": "to", "para": "for", "por": "by", "contra": "against", "antes": "before", "después": "after", "que": "than", "en": "to", "con": "with"},
-    "pt": {"de": "from", "do": "from", "da": "from", "desde": "from", "para": "to", "ao": "to", "à": "to", "até": "to", "por": "by", "contra": "against", "antes": "before", "depois": "after", "que": "than", "com": "with"},
+    "pt": {"em": "to", "de": "from", "do": "from", "da": "from", "desde": "from", "para": "to", "ao": "to", "à": "to", "até": "to", "por": "by", "contra": "against", "antes": "before", "depois": "after", "que": "than", "com": "with"},
 }  # fmt: skip
 ROLE_MARKS_JA: Final = {"から": "from", "より": "than", "まで": "to", "へ": "to", "に": "to", "が": "subject", "を": "object", "前": "before", "後": "after"}  # fmt: skip

@@ -1,5 +1,6 @@
 """Calibration of the semantic cache: thresholds keep their bound, and too little evidence means off."""
 
+import math
 import random
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from promptops.core.errors import DataError
 from promptops.gate.risk import clean_needed
 from promptops.release.cache_calibration import (
-    Indexes,
     Labelled,
+    Labels,
     Lookup,
     calibrate_texts,
     choose_threshold,
@@ -16,6 +17,7 @@ from promptops.release.cache_calibration import (
     learn_embedder,
 )
 from promptops.runtime.embedding import Embedder
+from promptops.runtime.index import Entry, LexicalIndex
 from promptops.runtime.matcher import FEATURES, Matcher
 
 TOPICS = {
@@ -41,9 +43,9 @@ def test_hits_are_served_and_wrong_ones_stay_below_the_bound_on_fresh_questions(
     """An easy set, 10 % allowed: most questions hit, and on fresh ones the error is below the bound."""
     known = labels(700, 1)
     found = calibrate_texts(known, max_error=0.10)
-    index = Indexes(found.matcher.embedder, known)
+    index = Labels(found.matcher.embedder, known)
     fresh = labels(400, 2)
-    hits, wrong = count_hits(found.matcher, [index.lookup(row) for row in fresh])
+    hits, wrong = count_hits(found.matcher, index.lookups(fresh))
 
     assert (True, True, True) == (found.matcher.threshold is not None, hits > 100, wrong / hits <= 0.10), found.summary
     assert found.upper <= 0.10
@@ -105,9 +107,23 @@ def test_scopes_do_not_meet():
         Labelled(id="a", text="return period", answer="1", scope="fr"),
         Labelled(id="b", text="return period", answer="2", scope="de"),
     ]
-    index = Indexes(Embedder(), rows)
 
-    assert () == index.lookup(rows[0]).features
+    assert [(), ()] == [item.features for item in Labels(Embedder(), rows).lookups(rows)]
+
+
+def test_many_neighbours_at_once_are_those_of_the_index_in_the_service():
+    """Calibrated on what will be served: same entries, same similarities."""
+    rows = labels(120, 3)
+    embedder = learn_embedder([row.text for row in rows], [row.answer for row in rows])
+    index = LexicalIndex(embedder)
+    for row in rows:
+        index.add(Entry(row.id, row.text, row.answer, math.inf))
+    expected = [
+        [item.similarity for item in index.search(embedder.embed(row.text), 30, without=row.id)] for row in rows
+    ]
+    found = [[item.similarity for item in near] for near in Labels(embedder, rows).near(rows)]
+
+    assert [pytest.approx(one, abs=1e-6) for one in expected] == found
 
 
 def test_calibration_is_reproducible():
