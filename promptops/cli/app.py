@@ -3,6 +3,7 @@
 import typer
 
 from promptops.cli import (
+    alternatives,
     baseline,
     channels,
     ci,
@@ -60,6 +61,7 @@ app.command("import")(interop.import_foreign)
 app.command("convert")(interop.convert)
 app.command("blame")(history.blame)
 app.command("compare")(compare.compare)
+app.command("alternatives")(alternatives.alternatives)
 app.command("report")(reports.report)
 app.command("view")(runs.view)
 app.command("kill")(kill.kill)
@@ -76,7 +78,7 @@ app.command("approve")(release.approve)
 app.command("release")(release.release)
 app.command("audit-log")(release.audit_log)
 app.command("doctor")(release.doctor)
-app.add_typer(baseline.app, name="baseline", help="Recorded draws of what is released: record, list, push, fetch.")
+app.add_typer(baseline.app, name="baseline", help="Recorded draws: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")
 app.command("cost")(semantic.cost)
 app.add_typer(semantic.app, name="cache", help="When an old answer may serve: calibrate, show.")

@@ -49,7 +49,7 @@ def rollback(
     offline: Offline = False,
     as_json: Json = False,
 ) -> int:
-    """Put the last good version back; the one that was live is bad."""
+    """Put the last good version back; mark the bad one."""
     from promptops.release.names import Version
     from promptops.release.operate import Wanted
 
@@ -111,7 +111,7 @@ def status(
 
 
 def sync(as_json: Json = False) -> int:
-    """Fetch what others released; publish what was written offline.
+    """Fetch what others released; publish one's own.
 
     What somebody else was faster with is dropped and named; then it exits 5.
     """

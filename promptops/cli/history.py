@@ -25,7 +25,7 @@ def diff(
     no_pager: NoPager = False,
     as_json: Json = False,
 ) -> int:
-    """Show what changed in a prompt, from words to measured quality.
+    """Show what changed in a prompt, and what it did.
 
     Messages are compared as a model reads them, partials inlined. Schema changes are called breaking when a caller or a reader must
     follow. Nobody is asked: quality comes from stored runs.

@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from promptops.core.checks import Check
@@ -239,3 +240,51 @@ def _pointers(check: Check) -> Iterator[str]:
     pointer = getattr(check, "expected", "") or (getattr(check, "path", "") if check.kind == "equals" else "")
     if pointer:
         yield pointer
+
+
+def read_rows(path: Path, prompt: Prompt) -> list[Case]:
+    """Labelled rows of a file that is no golden set, in the form of golden rows; their categories may be any.
+
+    Raises DataError with every bad line (at most 1000).
+    """
+    problems: list[Problem] = []
+    rows: list[Case] = []
+    schema = format_schema("case")
+    for number, line in _lines_of(path):
+        where = f"{path}:{number}"
+        try:
+            row = parse_json(line)
+        except JsonError as error:
+            problems.append(Problem(what="not a valid row", where=where, why=str(error)))
+            continue
+        if schema.accepts(row):
+            found = [
+                Problem(what=item.what, where=where, hint=item.hint) for item in prompt.input_problems(row["inputs"])
+            ]
+            rows += [] if found else [_case(row, number)]
+        else:
+            found = [
+                Problem(what=item.what, where=where, why=item.why, hint=item.hint)
+                for item in format_problems("case", row, str)
+            ]
+        problems += found
+        if len(problems) >= MAX_PROBLEMS:
+            break
+    if not rows and not problems:
+        problems.append(
+            Problem(what="no rows", where=str(path), hint="write one JSON object a line, as in a golden file")
+        )
+    if problems:
+        raise DataError(problems=problems)
+    return rows
+
+
+def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
+                if line:
+                    yield number, line
+    except OSError as error:
+        raise DataError("file cannot be read", where=str(path), why=error.strerror or "") from None

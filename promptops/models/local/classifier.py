@@ -12,14 +12,14 @@ from promptops.core.jsontext import Json, canonical_json, parse_json
 from promptops.core.suite import Case
 from promptops.models.base import ModelRequest
 from promptops.models.local import input_text
-from promptops.models.local.folds import Labelled, labelled, splits, text_key
+from promptops.models.local.folds import Labelled, labelled, one_thread, splits, text_key
 from promptops.models.local.rules import Rules
 
 _DEFAULT_FOLDS = 10
-_BOOSTED_FOLDS = 5
+_BOOSTED_FOLDS = 4
 _DEFAULT_REGULARIZATION = 10.0
 _HINT_WEIGHT = 0.5
-_COMPONENTS = 60
+_COMPONENTS = 40
 Kind = Literal["classifier", "boosted"]
 
 
@@ -36,9 +36,9 @@ class Classifier:
         self._fields: tuple[str, ...] = tuple(settings["fields"])
         self._regularization: float = settings.get("regularization", _DEFAULT_REGULARIZATION)
         folds = settings.get("folds", _DEFAULT_FOLDS) if kind == "classifier" else _BOOSTED_FOLDS
-        self._predictions = self._cross_validate(
-            labelled(kind, cases, text), labelled(kind, more, text), folds=folds, seed=settings.get("seed", 0)
-        )
+        rows, extra = labelled(kind, cases, text), labelled(kind, more, text)
+        with one_thread():
+            self._predictions = self._cross_validate(rows, extra, folds=folds, seed=settings.get("seed", 0))
 
     def respond(self, request: ModelRequest) -> Json:
         key = text_key(input_text(request, self._text))
@@ -95,7 +95,7 @@ def _boosted(seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     return HistGradientBoostingClassifier(
-        max_iter=40, max_leaf_nodes=8, learning_rate=0.15, min_samples_leaf=5, random_state=seed
+        max_iter=20, max_leaf_nodes=6, learning_rate=0.25, min_samples_leaf=5, random_state=seed
     )
 
 

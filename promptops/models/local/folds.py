@@ -5,6 +5,7 @@ learnt from in every fold and never predicted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from promptops.core.digest import digest
@@ -56,6 +57,15 @@ def splits(name: str, rows: Sequence[Labelled], *, folds: int, seed: int) -> Ite
     splitter = GroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     for train, test in splitter.split(np.zeros(len(rows)), groups=together):
         yield [int(index) for index in train], [int(index) for index in test]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Numerical libraries keep to one thread: on small problems more of them only wait for each other (3 times the CPU)."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        yield
 
 
 def text_key(text: str) -> str:

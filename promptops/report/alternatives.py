@@ -1,0 +1,225 @@
+"""Does a model beat something simpler: on the terminal, as Markdown, as a page and as JSON."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from promptops.core.money import format_usd
+from promptops.core.version import __version__
+from promptops.evaluation.alternatives import Alternatives, Choice, Measured, Rivalry, RowAdvice
+from promptops.report.html import asset, environment, policy
+from promptops.report.markdown import cell
+from promptops.report.show import show
+from promptops.report.tables import (
+    command,
+    count,
+    headline,
+    next_line,
+    percent,
+    percent_interval,
+    points,
+    points_interval,
+    seconds,
+    table,
+)
+
+_DAYS = 30
+_WORD: dict[Choice, tuple[str, str, str]] = {
+    "simple": ("SIMPLER", "green", "good"), "model": ("MODEL", "red", "bad"), "unclear": ("TOO FEW CASES", "yellow", "warn"),
+}  # fmt: skip
+_STYLE = {"use the simpler one": "green", "use the model": "yellow", "use both": "green", "too few cases to tell": "yellow",
+          "no model measured": "yellow", "nothing to compare": "yellow"}  # fmt: skip
+
+
+def render_alternatives(found: Alternatives, *, requests_per_day: int) -> RenderableType:
+    """The advice first, then every way to answer, then row by row against each model, then the questions behind it."""
+    parts: list[RenderableType] = [
+        headline(found.advice.upper(), _STYLE[found.advice], advice_sentence(found)),
+        _measured(found, requests_per_day),
+    ]
+    skipped = [item for item in found.measured if item.why_not]
+    parts += [show(f"not tried: {item.name}, {item.why_not}", style="dim") for item in skipped]
+    for rivalry in found.rivalries:
+        parts += [
+            Text(""),
+            show(f"{rivalry.simple.name} against {rivalry.model.name}: {rivalry.advice}", style="bold"),
+            _rows(rivalry),
+        ]
+        parts += [show(line) for line in _in_words(rivalry, requests_per_day)]
+    parts += [Text(""), Text("how the decision was made", style="bold")]
+    for node in found.nodes:
+        parts.append(show(f"{'yes' if node.answer else 'no '}  {node.question} {node.fact}; {node.then}"))
+    return Group(*parts, Text(""), *map(next_line, _next(found)))
+
+
+def advice_sentence(found: Alternatives) -> str:
+    simple = found.simple
+    if not simple:
+        return f"{found.prompt}: nothing simple applies; see below why"
+    best = f"{simple[0].name} passes {percent(simple[0].rate)} of {found.cases} cases for nothing"
+    if not found.rivalries:
+        return f"{found.prompt}: {best}; what a model would add is not known until one is measured"
+    rivalry = found.rivalries[0]
+    total = rivalry.comparison.total
+    return (f"{found.prompt}: {rivalry.model.name} passes {percent(rivalry.model.rate)}, {best}: {points(total.difference)} points "
+            f"{points_interval(total.interval)}")  # fmt: skip
+
+
+def _measured(found: Alternatives, requests_per_day: int) -> RenderableType:
+    grid = table("", "passed>", "rate>", "95% interval>", "cost of 1,000>", "a month>", "p99>?")
+    for item in (*found.simple, *(item for item in found.measured if not item.simple)):
+        grid.add_row(*_measured_cells(item, requests_per_day))
+    return grid
+
+
+def _measured_cells(item: Measured, requests_per_day: int) -> tuple[str | Text, ...]:
+    assert item.summary
+    total = item.summary.total
+    return (show(item.name), f"{total.passed}/{total.scored}", percent(total.rate), percent_interval(total.interval),
+            format_usd(round(1000 * item.cost_nanousd)), format_usd(round(_DAYS * requests_per_day * item.cost_nanousd)), seconds(total.p99_s))  # fmt: skip
+
+
+def _rows(rivalry: Rivalry) -> RenderableType:
+    grid = table("", "better", "n>", "model>", "simple>", "points>", "95% interval>", "needs about>?")
+    for row in rivalry.rows:
+        verdict = row.verdict
+        word, style, _ = _WORD[row.choice]
+        grid.add_row(show(verdict.category), Text(word, style=style), str(verdict.n), percent(verdict.baseline_rate), percent(verdict.candidate_rate),
+                     points(verdict.difference), points_interval(verdict.interval), f"{row.needed} cases" if row.needed else "")  # fmt: skip
+    return grid
+
+
+def _in_words(rivalry: Rivalry, requests_per_day: int) -> Iterator[str]:
+    """A sentence a person can act on."""
+    by_choice = {
+        choice: [
+            row.verdict.category for row in rivalry.rows if row.choice == choice and "=" not in row.verdict.category
+        ]
+        for choice in _WORD
+    }
+    if by_choice["simple"]:
+        yield f"{rivalry.simple.name} loses at most the tolerance in: {', '.join(by_choice['simple'])}"
+    if by_choice["model"]:
+        yield f"{rivalry.model.name} is better in: {', '.join(by_choice['model'])}"
+    if by_choice["unclear"]:
+        needed = max(row.needed for row in rivalry.rows if row.verdict.category in by_choice["unclear"])
+        yield f"too few cases to tell in: {', '.join(by_choice['unclear'])}; up to {needed} cases a category would"
+    if rivalry.mixed:
+        saved = rivalry.simple_share * rivalry.model.cost_nanousd * requests_per_day * _DAYS
+        yield (f"each category to what suffices: {percent(rivalry.mixed.candidate_rate)} against {percent(rivalry.mixed.baseline_rate)} of the model alone "
+               f"({points(rivalry.mixed.difference)} points {points_interval(rivalry.mixed.interval)}), {percent(rivalry.simple_share)} of these requests without the model, "
+               f"{format_usd(round(saved))} a month less")  # fmt: skip
+
+
+def _next(found: Alternatives) -> Iterator[str]:
+    if not found.rivalries:
+        yield command("promptops", "eval", found.prompt, "--model", "MODEL", "--dry-run")
+        return
+    if any(row.choice == "unclear" for row in found.rivalries[0].rows):
+        yield command("promptops", "golden", "stats", found.prompt)
+    else:
+        yield command("promptops", "view", found.simple[0].summary.run.id if found.simple[0].summary else "latest")
+
+
+def alternatives_json(found: Alternatives, *, requests_per_day: int) -> dict[str, Any]:
+    """Rates in 0..1, money in nano-dollars."""
+    return {
+        "prompt": found.prompt, "advice": found.advice, "cases": found.cases, "trained_on": found.trained_on, "requests_per_day": requests_per_day,
+        "measured": [_measured_json(item, requests_per_day) for item in found.measured],
+        "rivalries": [_rivalry_json(item) for item in found.rivalries],
+        "nodes": [{"question": node.question, "answer": node.answer, "fact": node.fact, "then": node.then} for node in found.nodes],
+    }  # fmt: skip
+
+
+def _measured_json(item: Measured, requests_per_day: int) -> dict[str, Any]:
+    total = item.summary.total if item.summary else None
+    return {
+        "name": item.name, "simple": item.simple, "why_not": item.why_not, "run": item.summary.run.id if item.summary else "",
+        "passed": total.passed if total else None, "n": total.scored if total else None, "rate": total.rate if total else None,
+        "cost_nanousd": item.cost_nanousd, "month_nanousd": round(_DAYS * requests_per_day * item.cost_nanousd), "p99_s": total.p99_s if total else None,
+    }  # fmt: skip
+
+
+def _rivalry_json(item: Rivalry) -> dict[str, Any]:
+    return {
+        "model": item.model.name, "simple": item.simple.name, "advice": item.advice, "simple_share": item.simple_share, "rows": [_row_json(row) for row in item.rows],
+        "mixed": {"rate": item.mixed.candidate_rate, "difference": item.mixed.difference, "interval": [item.mixed.interval.low, item.mixed.interval.high]} if item.mixed else None,
+    }  # fmt: skip
+
+
+def _row_json(row: RowAdvice) -> dict[str, Any]:
+    verdict = row.verdict
+    return {"name": verdict.category, "choice": row.choice, "n": verdict.n, "model": verdict.baseline_rate, "simple": verdict.candidate_rate,
+            "difference": verdict.difference, "interval": [verdict.interval.low, verdict.interval.high], "needed": row.needed}  # fmt: skip
+
+
+def alternatives_markdown(found: Alternatives, *, requests_per_day: int) -> str:
+    """The same for a page or a decision record, with the decision as a list."""
+    lines = [
+        f"**{found.advice}** {cell(advice_sentence(found))}",
+        "",
+        "| | passed | rate | 95% interval | cost of 1,000 | a month | p99 |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        "| " + " | ".join(cell(str(value)) for value in _measured_cells(item, requests_per_day)) + " |"
+        for item in (*found.simple, *(item for item in found.measured if not item.simple))
+    ]
+    for rivalry in found.rivalries:
+        lines += [
+            "",
+            f"{cell(rivalry.simple.name)} against {cell(rivalry.model.name)}: **{rivalry.advice}**",
+            "",
+            "| | better | n | model | simple | points | 95% interval |",
+            "|---|---|--:|--:|--:|--:|--:|",
+        ]
+        for row in rivalry.rows:
+            verdict = row.verdict
+            values = (
+                verdict.category,
+                _WORD[row.choice][0].lower(),
+                str(verdict.n),
+                percent(verdict.baseline_rate),
+                percent(verdict.candidate_rate),
+                points(verdict.difference),
+                points_interval(verdict.interval),
+            )
+            lines.append("| " + " | ".join(map(cell, values)) + " |")
+        lines += [f"\n{cell(line)}" for line in _in_words(rivalry, requests_per_day)]
+    lines += [
+        "",
+        *(
+            f"{place}. {cell(node.question)} **{'yes' if node.answer else 'no'}**: {cell(node.fact)}; {cell(node.then)}"
+            for place, node in enumerate(found.nodes, 1)
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def alternatives_page(found: Alternatives, *, requests_per_day: int) -> str:
+    """One file without scripts, with the decision as a picture."""
+    css = asset("report.css")
+    text: str = environment().render_template(
+        "alternatives.html",
+        title=f"{found.prompt}: alternatives", css=css, csp=policy(css), advice=found.advice, headline=advice_sentence(found), prompt=found.prompt,
+        tone={"green": "good", "yellow": "warn"}[_STYLE[found.advice]],
+        measured=[[str(value) for value in _measured_cells(item, requests_per_day)] for item in (*found.simple, *(item for item in found.measured if not item.simple))],
+        skipped=[f"{item.name}: {item.why_not}" for item in found.measured if item.why_not],
+        nodes=[{"question": node.question, "answer": "yes" if node.answer else "no", "fact": node.fact, "then": node.then, "tone": "good" if node.answer else "warn", "y": 20 + 92 * place}
+               for place, node in enumerate(found.nodes)], height=20 + 92 * len(found.nodes),
+        rivalries=[_rivalry_view(item, requests_per_day) for item in found.rivalries], footer=f"promptops {__version__}, {count(found.cases, 'golden case')}, {requests_per_day} requests a day",
+    )  # fmt: skip
+    return text
+
+
+def _rivalry_view(item: Rivalry, requests_per_day: int) -> dict[str, Any]:
+    rows = [{"name": row.verdict.category, "word": _WORD[row.choice][0].lower(), "tone": _WORD[row.choice][2],
+             "cells": [str(row.verdict.n), percent(row.verdict.baseline_rate), percent(row.verdict.candidate_rate), points(row.verdict.difference),
+                       points_interval(row.verdict.interval), str(row.needed or "")]} for row in item.rows]  # fmt: skip
+    return {
+        "title": f"{item.simple.name} against {item.model.name}: {item.advice}",
+        "rows": rows,
+        "sentences": list(_in_words(item, requests_per_day)),
+    }
