@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
 from importlib.resources import files
 from io import StringIO
+from itertools import groupby
 from typing import Any, Literal
 
 from rich.console import Group, RenderableType
@@ -42,10 +44,11 @@ Piece = tuple[Kind, str]
 cannot be seen; `twin` a letter of another script than its word's."""
 MAX_SHOWN = 200_000
 _NOTES = 10
-_MAX_COMPARED = 6_000
+_MAX_COMPARED = 3_000
 _UNSPACED_RANGE = "\u0e00-\u0e7f\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED = re.compile(f"[{_UNSPACED_RANGE}]")
 _TOKEN = re.compile(rf"\d+(?:[.,:]\d+)*|[{_UNSPACED_RANGE}]|[^\W_{_UNSPACED_RANGE}]+|\S")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _BLANK_LETTERS = frozenset("\u115f\u1160\u17b4\u17b5\u3164\uffa0\u2800\u034f")
 _JOINERS = frozenset("\u200c\u200d")
 _ALIKE = ("LATIN", "CYRILLIC", "GREEK")
@@ -69,13 +72,12 @@ def pieces(text: str, reference: str = "") -> list[Piece]:
     return _joined(found)
 
 
-def _joined(found: Sequence[Piece]) -> list[Piece]:
+def _joined(found: Iterable[Piece]) -> list[Piece]:
+    """Neighbours of one kind as one piece; marks and twins stay apart."""
     joined: list[Piece] = []
-    for kind, part in found:
-        if joined and joined[-1][0] == kind and kind in ("", "same"):
-            joined[-1] = (kind, joined[-1][1] + part)
-        else:
-            joined.append((kind, part))
+    for kind, group in groupby((piece for piece in found if piece[1]), key=lambda piece: piece[0]):
+        parts = [part for _, part in group]
+        joined += [(kind, part) for part in parts] if kind in ("mark", "twin") else [(kind, "".join(parts))]
     return joined
 
 
@@ -108,17 +110,35 @@ def _folded(token: str) -> str:
 
 
 def _visible(text: str, kind: Kind) -> Iterator[Piece]:
-    """The text with what hides or poses named. Words of one script, the usual case, pass as they are."""
+    """The text with what hides or poses named. Plain ASCII, the usual case, passes as it is."""
     if text.isascii() and all(char.isprintable() or char in "\n\t" for char in text):
         yield kind, text
         return
-    for index, char in enumerate(text):
-        if (hides(char) or char in _BLANK_LETTERS) or (char in _JOINERS and not _joins(text, index)):
-            yield "mark", _SCHEMES.get(char, f"U+{ord(char):04X}")
-        elif not char.isascii() and char.isalpha() and _poses(text, index):
-            yield "twin", char
+    done = 0
+    for word in _LETTERS.finditer(text):
+        yield from _unhidden(text, done, word.start(), kind)
+        letters = word[0]
+        posing = frozenset() if letters.isascii() else _posing(letters)
+        if posing:
+            yield from (("twin" if char in posing else kind, char) for char in letters)
         else:
-            yield kind, char
+            yield from _unhidden(text, word.start(), word.end(), kind)
+        done = word.end()
+    yield from _unhidden(text, done, len(text), kind)
+
+
+def _unhidden(text: str, start: int, end: int, kind: Kind) -> Iterator[Piece]:
+    """A part of the text, with the names of characters in it that cannot be seen."""
+    done = start
+    for place in range(start, end):
+        char = text[place]
+        if char.isascii() and char.isprintable():
+            continue
+        if hides(char) or char in _BLANK_LETTERS or (char in _JOINERS and not _joins(text, place)):
+            yield kind, text[done:place]
+            yield "mark", _SCHEMES.get(char, f"U+{ord(char):04X}")
+            done = place + 1
+    yield kind, text[done:end]
 
 
 def _joins(text: str, index: int) -> bool:
@@ -127,23 +147,14 @@ def _joins(text: str, index: int) -> bool:
     return all(char and not char.isspace() and not char.isascii() and _script(char) not in _ALIKE for char in around)
 
 
-def _poses(text: str, index: int) -> bool:
-    """Whether a letter looks like those of the word around it, but is of another script."""
-    script = _script(text[index])
-    if script not in _ALIKE:
-        return False
-    start = end = index
-    while start and text[start - 1].isalpha() and index - start < 40:
-        start -= 1
-    while end + 1 < len(text) and text[end + 1].isalpha() and end - index < 40:
-        end += 1
-    scripts = [_script(char) for char in text[start : end + 1]]
-    others = {name for name in scripts if name in _ALIKE and name != script}
-    return any(
-        scripts.count(name) > scripts.count(script)
-        or (scripts.count(name) == scripts.count(script) and name == "LATIN")
-        for name in others
-    )
+@lru_cache(maxsize=4096)
+def _posing(word: str) -> frozenset[str]:
+    """Letters of a word that look like its others, but are of another script: the rarer one; in a tie, the one that is not Latin."""
+    scripts = Counter(script for script in map(_script, word) if script in _ALIKE)
+    if len(scripts) < 2:
+        return frozenset()
+    main = max(scripts, key=lambda script: (scripts[script], script == "LATIN"))
+    return frozenset(char for char in word if _script(char) in _ALIKE and _script(char) != main)
 
 
 @lru_cache(maxsize=4096)

@@ -50,6 +50,7 @@ def test_in_scripts_without_blanks_single_characters_do_not_agree_by_chance():
         ("Москва and Αθήνα", [("", "Москва and Αθήνα")]),
         ("naïve café ﬁn", [("", "naïve café ﬁn")]),
         ("10 µm", [("", "10 µm")]),
+        ("\u0441\u0441ab", [("twin", "\u0441"), ("twin", "\u0441"), ("", "ab")]),
     ],
 )
 def test_H6_what_hides_is_named_and_what_poses_is_marked(text: str, expected: list[tuple[Kind, str]]):
