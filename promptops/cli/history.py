@@ -1,12 +1,17 @@
 """promptops diff, log, blame: how a prompt became what it is."""
 
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptops.core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from promptops.project.project import Project
+    from promptops.release.evidence import Evidence
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -39,16 +44,28 @@ def diff(
 
     project = open_project(Path.cwd())
     before, after = find_sides(project, name, sides)
-    if has_store(project.root):
-        with closing(open_store(project.root)) as store:
-            found = compare_contents(project, before, after, store)
-    else:
-        found = compare_contents(project, before, after, None)
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(open_store(project.root))) if has_store(project.root) else None
+        found = compare_contents(project, before, after, store, lambda subjects: _evidence(project, subjects))
     if as_json:
         emit_json(diff_json(found))
     else:
         emit(render_diff(found), paged=not no_pager)
     return ExitCode.OK
+
+
+def _evidence(project: "Project", subjects: Sequence[str]) -> "list[Evidence]":
+    """What is stored about two versions, judged by the signers of the protected branch; nothing where there are no signers to ask."""
+    from promptops.core.errors import PromptopsError
+    from promptops.evaluation.plan import utc_now
+    from promptops.release.desk import open_desk
+    from promptops.release.evidence import read_evidence
+
+    try:
+        desk = open_desk(project, clock=utc_now, need_rules=False)
+        return read_evidence(project.git, desk.trust, subjects, utc_now())
+    except PromptopsError:
+        return []
 
 
 def blame(

@@ -65,6 +65,18 @@ def paired_rate_interval(both: int, broken: int, fixed: int, neither: int, *, co
     return Interval(low=max(-1.0, difference - down), high=min(1.0, difference + up))
 
 
+def independent_rate_interval(before: tuple[int, int], after: tuple[int, int], *, confidence: float = 0.95) -> Interval:
+    """Interval for the difference of two pass rates that are not paired, each (passed, total), in [-1, 1].
+
+    Raises ValueError for a total of 0. Source: Newcombe 1998, Stat. Med. 17:873-890, method 10 (square-and-add Wilson).
+    """
+    old, new = wilson_interval(*before, confidence=confidence), wilson_interval(*after, confidence=confidence)
+    p_old, p_new = before[0] / before[1], after[0] / after[1]
+    down = sqrt((p_new - new.low) ** 2 + (old.high - p_old) ** 2)
+    up = sqrt((new.high - p_new) ** 2 + (p_old - old.low) ** 2)
+    return Interval(low=max(-1.0, p_new - p_old - down), high=min(1.0, p_new - p_old + up))
+
+
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
     """Student t interval for the mean of independent values; infinite below two values."""
     from scipy.special import stdtrit

@@ -3,20 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 from promptops.core.compat import Bump, SchemaChange, needed_bump, schema_changes
-from promptops.core.digest import digest
+from promptops.core.digest import digest, short
 from promptops.core.errors import PromptopsError
 from promptops.core.jsontext import Json
 from promptops.core.prompt import Prompt, Role
 from promptops.core.suite import Case, slice_rows
 from promptops.core.text import estimate_tokens
-from promptops.gate.stats import Interval, redraw_interval
+from promptops.gate.stats import Interval, independent_rate_interval, redraw_interval
 from promptops.project.config import Config, ModelConfig, resolve_model
 from promptops.project.golden import first_cases
 from promptops.project.project import Project
 from promptops.project.store import Result, Run, Store
 from promptops.project.suites import load_suite
+from promptops.release.evidence import TEST_RESULT, Evidence
 from promptops.release.sides import Side
 
 SAMPLE = 50
@@ -76,13 +78,19 @@ class QualityRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Two stored runs over the same golden rows and checks."""
+    """Pass rates over the same golden rows and checks: of two stored runs, or of the evidence two versions were released with.
 
-    before: Run
-    after: Run
+    `before` and `after` name the runs or statements; `note` says what is to be known about signatures.
+    """
+
+    source: Literal["runs", "evidence"]
+    before: str
+    after: str
+    model: str
     categories: tuple[QualityRow, ...]
     slices: tuple[QualityRow, ...]
     total: QualityRow
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,13 +123,24 @@ class PromptDiff:
         return tuple(item for item in self.schemas if item.breaking)
 
 
-def compare_contents(project: Project, before: Side, after: Side, store: Store | None) -> PromptDiff:
-    """Everything that differs between two sides of one prompt; asks nobody and renders today's golden cases."""
+EvidenceOf = Callable[[Sequence[str]], Sequence[Evidence]]
+"""From subjects to what is stored about them."""
+
+
+def compare_contents(
+    project: Project, before: Side, after: Side, store: Store | None, evidence_of: EvidenceOf | None = None
+) -> PromptDiff:
+    """Everything that differs between two sides of one prompt; asks nobody and renders today's golden cases.
+
+    Where no two stored runs can be compared, the evidence of two released versions is.
+    """
     old, new = before.prompt, after.prompt
     schemas = schema_changes(old, new)
     same = old.identity({}) == new.identity({}) and old.model == new.model
     prices, priced, why_no_price = _prices(project, before, after)
     quality, why_no_quality = _quality(store, old, new) if store else (None, "no runs are stored here")
+    if quality is None and evidence_of is not None and before.subject and after.subject:
+        quality, why_no_quality = _attested(evidence_of([before.subject, after.subject]), before, after, why_no_quality)
     return PromptDiff(
         name=new.name, before=before, after=after, messages=_messages(old, new), schemas=schemas, settings=_settings(old, new),
         examples=_examples(old, new), knowledge=_knowledge(old, new), same_content=same,
@@ -250,6 +269,60 @@ def _quality(store: Store, old: Prompt, new: Prompt) -> tuple[Quality | None, st
     return None, "the stored runs of both sides have other golden rows, checks or models"
 
 
+def _attested(found: Sequence[Evidence], before: Side, after: Side, why: str) -> tuple[Quality | None, str]:
+    """The newest test results of both subjects; (quality, why there is none)."""
+    newest: dict[str, Evidence] = {}
+    for item in found:
+        if not item.fault and item.kind == TEST_RESULT:
+            newest[f"sha256:{item.name.subject}"] = item
+    if not {before.subject, after.subject} <= newest.keys():
+        return None, f"{why}, and no evidence of both versions"
+    left, right = newest[before.subject], newest[after.subject]
+    if _measured_on(left) != _measured_on(right):
+        return None, f"{why}, and the evidence of the versions has other golden rows, checks or models"
+    rows = {key: _attested_rows(left, right, key) for key in ("categories", "slices")}
+    total = _attested_row("total", left.predicate["promptops"]["total"], right.predicate["promptops"]["total"])
+    if total is None:
+        return None, f"{why}, and the evidence counts no scored case"
+    doubts = [item.signature.why or item.signature.status for item in (left, right) if not item.counts]
+    return Quality(source="evidence", before=short(left.digest), after=short(right.digest), model=str(right.predicate["promptops"]["model"].get("model", "")),
+                   categories=rows["categories"], slices=rows["slices"], total=total,
+                   note=f"not trusted: {doubts[0]}" if doubts else ""), ""  # fmt: skip
+
+
+def _measured_on(item: Evidence) -> Json:
+    parts = {entry["name"]: entry["digest"]["sha256"] for entry in item.predicate["configuration"]}
+    model = item.predicate["promptops"][
+        "model"
+    ]  # settings of a local model are part of the prompt, not of what it is measured on
+    return [
+        parts.get("golden"),
+        parts.get("suite"),
+        parts.get("rubric"),
+        model.get("provider"),
+        model.get("model"),
+        model.get("url"),
+    ]
+
+
+def _attested_rows(left: Evidence, right: Evidence, key: str) -> tuple[QualityRow, ...]:
+    before = {row["name"]: row for row in left.predicate["promptops"][key]}
+    made = [
+        _attested_row(row["name"], before[row["name"]], row)
+        for row in right.predicate["promptops"][key]
+        if row["name"] in before
+    ]
+    return tuple(sorted((row for row in made if row), key=lambda row: (row.after - row.before, row.name)))
+
+
+def _attested_row(name: str, before: Mapping[str, Json], after: Mapping[str, Json]) -> QualityRow | None:
+    if not before["scored"] or not after["scored"]:
+        return None
+    old, new = (before["passed"], before["scored"]), (after["passed"], after["scored"])
+    return QualityRow(name=name, cases=min(old[1], new[1]), before=old[0] / old[1], after=new[0] / new[1],
+                      interval=independent_rate_interval(old, new))  # fmt: skip
+
+
 def _comparable(left: Run, right: Run) -> bool:
     def parts(run: Run) -> tuple[Json, ...]:
         head = run.header
@@ -269,7 +342,7 @@ def _measured(store: Store, left: Run, right: Run) -> Quality:
     made = {name: _row(name, [(before[key][1], after[key][1]) for key in sorted(ids)]) for name, ids in rows.items()}
     every = [(before[key][1], after[key][1]) for key in sorted(before.keys() & after.keys())]
     named = sorted(made.values(), key=lambda row: (row.after - row.before, row.name))
-    return Quality(before=left, after=right, categories=tuple(row for row in named if row.name in categories),
+    return Quality(source="runs", before=left.id, after=right.id, model=right.header.model, categories=tuple(row for row in named if row.name in categories),
                    slices=tuple(row for row in named if row.name not in categories), total=_row("total", every))  # fmt: skip
 
 

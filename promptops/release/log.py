@@ -66,7 +66,7 @@ def read_log(project: Project, name: str, *, limit: int) -> Log:
     return Log(
         name=name, channels=tuple(ledger.state(name, channel) for channel in ledger.channels(name)), versions=tuple(versions[:limit]),
         events=_events(ledger, name, limit), commits=tuple(commits[:limit]), since=latest.name.version.tag if latest else "",
-        more=len(commits) > limit or len(versions) > limit, pending=_pending(project, name),
+        more=len(commits) > limit or len(versions) > limit, pending=_pending(project, name, latest),
     )  # fmt: skip
 
 
@@ -76,11 +76,15 @@ def _events(ledger: Ledger, name: str, limit: int) -> tuple[EventTag, ...]:
     )
 
 
-def _pending(project: Project, name: str) -> tuple[Changeset, ...]:
+def _pending(project: Project, name: str, latest: VersionTag | None) -> tuple[Changeset, ...]:
+    """Changelog fragments about the prompt that the newest version did not have."""
     try:
-        return tuple(item for item in read_changesets(project.tree) if name in item.bumps)
+        now = read_changesets(project.tree)
+        then = read_changesets(project.at(latest.tag.target).tree) if latest and now else ()
     except PromptopsError:
         return ()
+    known = {(item.path, item.text) for item in then}
+    return tuple(item for item in now if name in item.bumps and (item.path, item.text) not in known)
 
 
 def paths_of(project: Project, name: str) -> list[str]:

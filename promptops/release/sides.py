@@ -18,7 +18,7 @@ WORK_TREE = "."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One content of a prompt: `label` as a person would say it, `commit` '' for files that are in none, `version` if released."""
+    """One content of a prompt: `label` as a person would say it, `commit` '' for files that are in none, `version` and `subject` if released."""
 
     label: str
     kind: Kind
@@ -26,6 +26,7 @@ class Side:
     prompt: Prompt
     commit: str = ""
     version: str = ""
+    subject: str = ""
 
 
 def split_range(text: str) -> tuple[str, str]:
@@ -96,7 +97,8 @@ def _released(project: Project, ledger: Ledger, name: str, version: Version, *, 
         )
     if found.record is None:
         raise RefusedError(f"version {version.tag} of {name} cannot be read", where=found.name.ref, why=found.fault)
-    return _at(project, name, found.tag.target, label=label, kind=kind, version=version.tag)
+    side = _at(project, name, found.tag.target, label=label, kind=kind, version=version.tag)
+    return replace(side, subject=found.record.subject)
 
 
 def _at(project: Project, name: str, ref: str, *, label: str, kind: Kind, version: str = "") -> Side:

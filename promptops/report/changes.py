@@ -138,8 +138,9 @@ def _quality(found: PromptDiff) -> list[RenderableType]:
         for place, row in enumerate(group):
             grid.add_row(*_cells(row), end_section=place == len(group) - 1)
     grid.add_row(*_cells(quality.total), style="bold")
-    head = f"pass rates of stored runs {quality.before.id} and {quality.after.id} on {quality.after.header.model} (no verdict)"
-    return [Text(""), Text(head, style="bold"), grid]
+    head = f"pass rates of {'stored runs' if quality.source == 'runs' else 'the evidence'} {quality.before} and {quality.after} on {quality.model} (no verdict)"
+    notes = [Text(escape(quality.note), style="yellow")] if quality.note else []
+    return [Text(""), Text(head, style="bold"), *notes, grid]
 
 
 def _cells(row: QualityRow) -> tuple[str | Text, ...]:
@@ -148,8 +149,8 @@ def _cells(row: QualityRow) -> tuple[str | Text, ...]:
 
 
 def _next(found: PromptDiff) -> str:
-    if found.quality is not None:
-        return command("promptops", "compare", found.quality.before.id, found.quality.after.id)
+    if found.quality is not None and found.quality.source == "runs":
+        return command("promptops", "compare", found.quality.before, found.quality.after)
     if found.before.kind in ("work tree", "candidate") or found.same_content:
         return command("promptops", "eval", found.name)
     reference = found.before.label if found.before.kind == "ref" else found.before.commit
@@ -196,7 +197,7 @@ def _quality_json(quality: Quality | None) -> dict[str, Any] | None:
         return None
     rows = [*quality.categories, *quality.slices, quality.total]
     return {
-        "before": quality.before.id, "after": quality.after.id, "model": quality.after.header.model,
+        "source": quality.source, "before": quality.before, "after": quality.after, "model": quality.model, "note": quality.note,
         "rows": [{"name": row.name, "cases": row.cases, "before": row.before, "after": row.after,
                   "interval": [row.interval.low, row.interval.high]} for row in rows],
     }  # fmt: skip

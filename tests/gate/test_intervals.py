@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptops.gate.stats import Interval, mean_interval, paired_rate_interval, redraw_interval, wilson_interval
+from promptops.gate.stats import (
+    Interval,
+    independent_rate_interval,
+    mean_interval,
+    paired_rate_interval,
+    redraw_interval,
+    wilson_interval,
+)
 
 
 def rounded(interval: Interval) -> tuple[float, float]:
@@ -100,3 +107,14 @@ def test_redraw_interval_without_cases_is_refused():
     """A mean over nothing is no number."""
     with pytest.raises(ValueError, match="no cases"):
         redraw_interval([], [])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "low", "high"),
+    [((48, 80), (56, 70), 0.0524, 0.3339), ((0, 10), (10, 10), 0.6075, 1.0), ((10, 10), (0, 10), -1.0, -0.6075)],
+)
+def test_interval_of_two_rates_that_are_not_paired(before, after, low, high):
+    """Newcombe 1998, Stat. Med. 17:873-890, table II: 56/70 - 48/80 = 0.2 [0.0524, 0.3339]; 10/10 - 0/10 = 1 [0.6075, 1]."""
+    found = independent_rate_interval(before, after)
+
+    assert (low, high) == (round(found.low, 4), round(found.high, 4))

@@ -191,3 +191,31 @@ def test_word_diff_holds_both_texts():
 
     assert before == "".join(piece.text for piece in pieces if piece.kind != "came")
     assert after == "".join(piece.text for piece in pieces if piece.kind != "gone")
+
+
+def test_quality_of_versions_comes_from_their_evidence(tmp_path):
+    """Where no runs are stored, the counts two versions were released with are compared, with an interval and the state of signatures."""
+    from release.shop import open_shop
+
+    shop = open_shop(tmp_path / "shop")
+    ana = shop.clone("ana")
+    for command in (("eval", NAME), ("approve", NAME), ("release", NAME)):
+        assert 0 == ana.call(*command).code
+    ana.edit(f"prompts/{NAME}/rules.yaml", "late|", "late|soaked|missing|waiting|")
+    for command in (("eval", NAME), ("approve", NAME), ("release", NAME)):
+        done = ana.call(*command)
+        assert 0 == done.code, done.err
+    ben = shop.clone("ben")
+    assert 0 == ben.call("sync").code
+
+    found = ben.call("diff", NAME, "v1.0.0..v1.1.0", "--json").json
+
+    quality = found["quality"]
+    assert ("evidence", "") == (quality["source"], quality["note"])
+    rows = {row["name"]: (row["cases"], round(row["before"], 3), round(row["after"], 3)) for row in quality["rows"]}
+    assert {
+        "delivery": (10, 0.7, 0.9),
+        "product": (12, 0.75, 0.75),
+        "total": (22, 0.727, 0.818),
+    }.items() <= rows.items()
+    assert all(row["interval"][0] < row["after"] - row["before"] < row["interval"][1] for row in quality["rows"])
