@@ -13,6 +13,7 @@ from statistics import median
 from benchmarks.corpus import NAME, make_project
 from benchmarks.measure import Cost, Figure, cost_of, cpu_so_far_s, finish, middle, start
 from benchmarks.model_runs import MODEL_RUNS
+from benchmarks.tagged import make_repository, prompt_name
 
 PYTHON = sys.executable
 PROMPTOPS = (str(Path(PYTHON).with_name("promptops")),) if Path(PYTHON).with_name("promptops").exists() else (PYTHON, "-m", "promptops")  # fmt: skip
@@ -76,8 +77,40 @@ def million(folder: Path) -> Iterator[Figure]:
     yield Figure(what="peak memory with 1,000,000 rows", unit="MiB", value=median(run.peak_bytes for run in runs) / 2**20, reference=reference.peak_bytes / 2**20, target=512)  # fmt: skip
 
 
+def history(folder: Path) -> Iterator[Figure]:
+    """`log`, `diff` and `blame` in a repository of 500 prompts and 10,000 tags, against the git commands a person would type."""
+    root, name = make_repository(folder), prompt_name(250)
+    (root / f"prompts/{name}/prompt.md").write_text(
+        (root / f"prompts/{name}/prompt.md").read_text().replace("shop", "store")
+    )
+    tags = (
+        "git",
+        "for-each-ref",
+        "--format=%(refname) %(contents)",
+        f"refs/tags/prompt/{name}",
+        f"refs/tags/channel/{name}",
+    )
+    ways = {
+        "log": (("log", name), tags, 1.0), "diff": (("diff", name), ("git", "diff", "prompt/" + name + "/v1.3.0", "--", f"prompts/{name}"), 0.5),
+        "diff of two versions": (("diff", name, "v1.0.0..v1.3.0"), ("git", "diff", f"prompt/{name}/v1.0.0", f"prompt/{name}/v1.3.0", "--", f"prompts/{name}"), 0.5),
+        "blame": (("blame", name), ("git", "blame", "HEAD", "--", f"prompts/{name}/prompt.md"), 1.0),
+    }  # fmt: skip
+    for what, (words, bare, target) in ways.items():
+        found = _in_turn(
+            5, lambda words=words: cost_of((*PROMPTOPS, *words), root), lambda bare=bare: cost_of(bare, root)
+        )  # type: ignore[misc]
+        product, reference = (middle(costs) for costs in found)
+        yield Figure(
+            what=f"{what}, 500 prompts, 10,000 tags",
+            unit="CPU s",
+            value=product.cpu_s,
+            reference=reference.cpu_s,
+            target=target,
+        )
+
+
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
-    "startup": startup, "overhead": overhead, "memory": memory, "scan": scan, "million": million,
+    "startup": startup, "overhead": overhead, "memory": memory, "scan": scan, "million": million, "history": history,
     **MODEL_RUNS,
 }  # fmt: skip
 

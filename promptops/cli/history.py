@@ -56,14 +56,18 @@ def diff(
 
 def _evidence(project: "Project", subjects: Sequence[str]) -> "list[Evidence]":
     """What is stored about two versions, judged by the signers of the protected branch; nothing where there are no signers to ask."""
+    from datetime import UTC, datetime
+
     from promptops.core.errors import PromptopsError
-    from promptops.evaluation.plan import utc_now
     from promptops.release.desk import open_desk
     from promptops.release.evidence import read_evidence
+    from promptops.release.share import evidence_prefix
 
     try:
-        desk = open_desk(project, clock=utc_now, need_rules=False)
-        return read_evidence(project.git, desk.trust, subjects, utc_now())
+        if not all(project.git.refs([evidence_prefix(subject)]) for subject in subjects):
+            return []
+        desk = open_desk(project, clock=lambda: datetime.now(UTC), need_rules=False)
+        return read_evidence(project.git, desk.trust, subjects, desk.clock())
     except PromptopsError:
         return []
 

@@ -6,6 +6,7 @@ from typing import Literal
 from promptops.core.errors import DataError, EvaluationError, RefusedError
 from promptops.core.names import is_name
 from promptops.core.prompt import Prompt
+from promptops.project.git import GitTree
 from promptops.project.project import Project
 from promptops.project.prompts import load_prompt
 from promptops.project.tree import Tree
@@ -44,11 +45,13 @@ def find_sides(project: Project, name: str, text: str) -> tuple[Side, Side]:
     Raises DataError, EvaluationError or RefusedError.
     """
     before, after = split_range(text)
-    right = find_side(project, name, after or WORK_TREE)
-    return find_side(project, name, before or _default(project, name)), right
+    ledger = _ledger(project, name)
+    right = find_side(project, name, after or WORK_TREE, ledger)
+    latest = ledger.latest(name)
+    return find_side(project, name, before or (latest.name.version.tag if latest else "HEAD"), ledger), right
 
 
-def find_side(project: Project, name: str, text: str) -> Side:
+def find_side(project: Project, name: str, text: str, ledger: Ledger) -> Side:
     """The content that `v1.4.0`, `prod`, a git ref, `.` (the work tree) or `@candidate` names.
 
     Raises DataError for a name that is none, EvaluationError for a commit that is not here, RefusedError for a broken channel.
@@ -58,7 +61,7 @@ def find_side(project: Project, name: str, text: str) -> Side:
     if text.startswith("@"):
         tree = project.prompt_tree(name, text[1:])
         return Side(label=f"{name}{text}", kind="candidate", tree=tree, prompt=load_prompt(tree, name))
-    version, ledger = _version(text), _ledger(project, name)
+    version = _version(text)
     if version is not None:
         return _released(project, ledger, name, version, label=version.tag, kind="version")
     if text in ledger.channels(name):
@@ -103,14 +106,10 @@ def _released(project: Project, ledger: Ledger, name: str, version: Version, *, 
 
 def _at(project: Project, name: str, ref: str, *, label: str, kind: Kind, version: str = "") -> Side:
     then = project.at(ref)
+    assert isinstance(then.tree, GitTree)
     try:
         prompt = load_prompt(then.tree, name)
     except DataError as error:
         placed = [replace(item, where=f"{label}:{item.where}" if item.where else label) for item in error.problems]
         raise DataError(problems=placed) from error
-    return Side(label=label, kind=kind, tree=then.tree, prompt=prompt, commit=project.git.commit(ref), version=version)
-
-
-def _default(project: Project, name: str) -> str:
-    latest = _ledger(project, name).latest(name)
-    return latest.name.version.tag if latest else "HEAD"
+    return Side(label=label, kind=kind, tree=then.tree, prompt=prompt, commit=then.tree.commit, version=version)
