@@ -29,6 +29,7 @@ _ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C",
     "GIT_ALLOW_PROTOCOL": "none",  # a missing object is not fetched: the repository names the command that would do it
 }  # fmt: skip
+_TOGETHER = "prompts/"
 _PROTOCOLS = "file:https:http:ssh:git"
 _EXCHANGE = {
     "push": ("--porcelain", "--no-verify", "--receive-pack=git-receive-pack"),
@@ -301,13 +302,24 @@ class GitTree:
                 entries[path.removeprefix(self._prefix)] = head.split()[2]
         return entries
 
+    @cached_property
+    def _read(self) -> dict[str, bytes]:
+        """Blobs that were read together: the files of a prompt are small and wanted together, and a process costs more than they do."""
+        return {}
+
     def read(self, path: str) -> bytes:
         refuse_escape(path)
         try:
             blob = self._entries[path]
         except KeyError:
             raise FileNotFoundError(path) from None
-        return self.git.run("cat-file", "blob", blob)
+        if not path.startswith(_TOGETHER):
+            return self.git.run("cat-file", "blob", blob)
+        if blob not in self._read:
+            folder = "/".join(path.split("/")[:2]) + "/"
+            beside = {oid for other, oid in self._entries.items() if other.startswith(folder)}
+            self._read.update({oid: content for oid, (_, content) in self.git.objects(beside).items()})
+        return self._read[blob]
 
     def open(self, path: str) -> BinaryIO:
         return BytesIO(self.read(path))
