@@ -1,5 +1,6 @@
 """Rows of evaluation data sets: OpenAI evals, Inspect, LangSmith, Langfuse; read as golden cases, written from them."""
 
+import keyword
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,13 @@ def _answers(value: Any) -> tuple[str, ...]:
 
 def _named(inputs: Mapping[str, Any]) -> dict[str, Json]:
     """Inputs under names a template can use."""
-    return {slug(str(key), "input").replace("-", "_"): value for key, value in inputs.items()}
+    found: dict[str, Json] = {}
+    for key, value in inputs.items():
+        name = slug(str(key), "input").replace("-", "_")
+        if name[0].isdecimal() or keyword.iskeyword(name) or name in ("true", "false", "none", "loop"):
+            name = f"input_{name}"
+        found[unique(name, found)] = value
+    return found
 
 
 def _others(record: Mapping[str, Any], known: set[str], where: str, losses: Losses) -> None:

@@ -211,5 +211,7 @@ def convert_template(text: str, where: str, *, taken: Mapping[str, str] | None =
         raise DataError(
             "it holds a link or a variable of the environment in a form that cannot be an input", where=where
         )
+    if not shown.strip():
+        raise DataError("it is empty", where=where)
     compile_template(shown, where)
     return Converted(text=shown, constants=constants, changes=tuple(changes))

@@ -122,11 +122,7 @@ def _inputs(
     found: dict[str, Json] = {}
     sample: dict[str, Json] = {}
     declared = file.fields.get("inputs") or _table(file.fields.get("inputSchema")).get("properties") or {}
-    items = (
-        [(str(item.get("name", "")), item) for item in declared if isinstance(item, dict)]
-        if isinstance(declared, list)
-        else list(declared.items())
-    )
+    items = _named_items(declared)
     for key, spec in items:
         if not isinstance(spec, dict):  # v1 allows a bare sample value
             found[key], sample[key] = {"type": _kind(spec)}, spec
@@ -156,6 +152,13 @@ def _inputs(
     examples = _table(file.fields.get("inputSchema")).get("examples")
     samples = [item for item in examples if isinstance(item, dict)] if isinstance(examples, list) else []
     return found, samples or ([sample] if sample else [])
+
+
+def _named_items(declared: Any) -> list[tuple[str, Any]]:
+    """Inputs or outputs by name, written as a table (v1) or as a list (v2); nothing for anything else."""
+    if isinstance(declared, list):
+        return [(str(item.get("name", "")), item) for item in declared if isinstance(item, dict)]
+    return [(str(key), spec) for key, spec in declared.items()] if isinstance(declared, dict) else []
 
 
 def _kind(value: Json) -> str:
@@ -213,11 +216,7 @@ def _output(file: PromptFile, prompt: DraftPrompt, losses: Losses) -> None:
     declared = file.fields.get("outputs") or _table(file.fields.get("outputSchema")).get("properties")
     if not declared:
         return
-    items = (
-        [(str(item.get("name", "")), item) for item in declared if isinstance(item, dict)]
-        if isinstance(declared, list)
-        else list(declared.items())
-    )
+    items = _named_items(declared)
     properties = {
         key: {"type": KINDS.get(str(_table(spec).get("kind", _table(spec).get("type", "string"))), "string")}
         for key, spec in items
