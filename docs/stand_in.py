@@ -1,6 +1,7 @@
 """Stands in for a model that judges, and for a person who labels, so that docs/judge.md can be tried without either.
 
-`stand_in.py serve` answers like an OpenAI-compatible server on port 18089 until it is killed, or nobody has asked for two minutes;
+`stand_in.py serve` leaves an OpenAI-compatible server in the background, whose address and process are in server.url and server.pid; it ends
+when it is killed, or when nobody has asked for two minutes.
 `stand_in.py label FILE.csv` fills in an export of `promptops review export`. Both go by the facts that the golden cases list; the judge
 turns about one verdict in twenty round. With a model and people of your own you need neither.
 """  # noqa: INP001
@@ -9,6 +10,7 @@ import csv
 import hashlib
 import http.server
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -16,7 +18,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 _BLOCK = re.compile(r"^--- begin (.+) (\w+)\n((?:\|.*\n)*)--- end \1 \2$", re.MULTILINE)
-_PORT = 18089
 _IDLE_S = 120
 _OF_CATEGORY = {"numbers": ("numbers-kept",), "thread": ("latest-state",)}
 
@@ -86,9 +87,17 @@ class Server(http.server.ThreadingHTTPServer):
 
 def serve() -> None:
     Judge.by_ticket = {_folded(case["inputs"]["ticket"]): case for case in cases().values()}
-    with Server(("127.0.0.1", _PORT), Judge) as server:
-        while not server.idle:
-            server.handle_request()
+    server = Server(("127.0.0.1", 0), Judge)
+    Path("server.url").write_text(f"http://127.0.0.1:{server.server_port}/v1", "utf-8")
+    child = os.fork()
+    if child:
+        Path("server.pid").write_text(str(child), "utf-8")
+        return
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    while not server.idle:
+        server.handle_request()
 
 
 def label(path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from promptops.core.errors import DataError, EvaluationError, Problem
-from promptops.core.suite import CATEGORY, GatePolicy, slice_rows
+from promptops.core.suite import CATEGORY, JUDGE, GatePolicy, slice_rows
 from promptops.evaluation.summary import gate_policy
 from promptops.gate import CaseDraws, Comparison, DrawMore, decide
 from promptops.gate.spend import Ratio, compare_spending
@@ -22,6 +22,8 @@ class RunComparison:
     comparison: Comparison
     same_answers: int
     spending: tuple[Ratio, ...]
+    judged: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    """(passed, judged) answers of each side by the judge's own word, whether it counts or not."""
 
     @property
     def blocked(self) -> bool:
@@ -77,7 +79,20 @@ def compare_draws(
         baseline=baseline, candidate=candidate, comparison=comparison,
         same_answers=sum(entry.answer_keys == after[case_id].answer_keys for case_id, entry in before.items()),
         spending=_spending(store, (baseline, candidate), policy, seed),
+        judged=(_judged(store, baseline), _judged(store, candidate)),
     )  # fmt: skip
+
+
+def _judged(store: Store, run: Run) -> tuple[int, int]:
+    if not run.header.judge:
+        return 0, 0
+    said = [
+        passed
+        for result in store.results(run.id)
+        for name, passed, _, _ in result.scores
+        if name == JUDGE and passed is not None
+    ]
+    return sum(said), len(said)
 
 
 def _flip_rate(run: Run) -> float:

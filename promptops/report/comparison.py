@@ -145,10 +145,14 @@ def judge_lines(found: RunComparison) -> list[str]:
     judge = found.candidate.header.judge
     if not judge:
         return []
+    sides = [
+        f"{passed}/{judged}" + (f" ({percent(passed / judged)})" if judged else "") for passed, judged in found.judged
+    ]
+    said = f"of the answers that pass their checks, it passes {sides[0]} before, {sides[1]} after"
     role = (
         "counts for nothing here, the checks alone decide" if judge["standing"] == "advisory" else "its verdicts count"
     )
-    return [f"judge {judge['name']} by {judge['rubric']}: {role}: {judge['why']}{measured(judge)}"]
+    return [f"judge {judge['name']} by {judge['rubric']}: {role}: {judge['why']}{measured(judge)}", said]
 
 
 def comparison_json(found: RunComparison) -> dict[str, Any]:
@@ -160,7 +164,8 @@ def comparison_json(found: RunComparison) -> dict[str, Any]:
         "regressed": [item.category for item in comparison.blocking], "vanished": list(comparison.vanished),
         "calls": {str(stage): calls for stage, calls in comparison.calls.items()},
         "rows": [_verdict_json(item) for item in comparison.verdicts], "total": _verdict_json(comparison.total),
-        "judge": dict(found.candidate.header.judge) or None, "same_answers": found.same_answers, "spending": [_ratio_json(ratio) for ratio in found.spending],
+        "judge": dict(found.candidate.header.judge) or None,
+        "judged": [{"passed": passed, "judged": judged} for passed, judged in found.judged] if found.candidate.header.judge else None, "same_answers": found.same_answers, "spending": [_ratio_json(ratio) for ratio in found.spending],
     }  # fmt: skip
 
 

@@ -171,6 +171,8 @@ def judge_notices(summary: Summary) -> Iterator[Text]:
     yield show(
         f"judge {judge['name']} by {judge['rubric']}: {counts}; {role}: {judge['why']}{measured(judge)}", style=style
     )
+    if header.model in judge["models"]:
+        yield show(f"{header.model} judges its own answers: judges prefer what they wrote themselves", style="yellow")
     if judge["standing"] == "advisory" and judge["calibration"].get("labels", 0) >= MIN_LABELS:
         yield show(
             f"`promptops judge calibrate {header.prompt}` shows where it errs; a clearer rubric or another model may do better",

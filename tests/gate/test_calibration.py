@@ -44,7 +44,7 @@ def test_figures_of_a_small_table_by_hand():
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(PAIRS)
 def test_j_and_kappa_are_those_of_scikit_learn(pairs: list[tuple[bool, bool]]):
     from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score

@@ -1,6 +1,7 @@
 """The gate with a judge: it blocks only when calibrated, and the change under test cannot loosen it unseen."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -58,6 +59,8 @@ def test_an_uncalibrated_judge_cannot_block(sandbox: Sandbox, call: Command):
     (comparison,) = found.json["comparisons"]
     assert (0, [], "advisory") == (found.code, comparison["regressed"], comparison["judge"]["standing"])
     assert "the checks alone decide: uncalibrated" in text
+    assert re.search(r"it passes \d+/22 \(\d+%\) before, \d+/22", text)
+    assert [22, 22] == [side["judged"] for side in comparison["judged"]]
 
 
 _LOOSER: dict[str, tuple[dict[str, Any], str]] = {
