@@ -64,7 +64,9 @@ def environment() -> Any:
     """Values are escaped: the template's name ends in .html."""
     from minijinja import Environment
 
-    return Environment(templates={name: asset(name) for name in ("report.html", "trend.html", "alternatives.html")})
+    return Environment(
+        templates={name: asset(name) for name in ("base.html", "report.html", "trend.html", "alternatives.html")}
+    )
 
 
 def policy(css: str, script: str = "") -> str:
