@@ -11,7 +11,7 @@ from promptops.core.errors import DataError, EvaluationError, ExitCode, did_you_
 
 if TYPE_CHECKING:
     from promptops.runtime.flags import KillRule
-    from promptops.runtime.switch import FlagFile
+    from promptops.runtime.switch import FlagStore
 
 _VARIABLE = "PROMPTOPS_FLAGS"
 
@@ -22,8 +22,9 @@ def kill(
     tenant: Annotated[str, typer.Option(metavar="T", help="Only for this tenant.")] = "",
     off: Annotated[bool, typer.Option("--off", help="Take the kill back: the prompt runs again.")] = False,
     flags: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=f"The flags file the services read; default: ${_VARIABLE}.")
-    ] = None,
+        str,
+        typer.Option(metavar="ADDRESS", help=f"What the services read: FILE or redis://...; default: ${_VARIABLE}."),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Switch a prompt off in all running services within a second.
@@ -40,25 +41,25 @@ def kill(
             file.change(lambda raw: set_kill(raw, name, tenant=tenant, off=off))
         rules = kill_rules(file.read())
     except FlagsError as error:
-        raise DataError("the flags file is not as it should be", where=str(file), why=str(error),
-                        hint="repair it; until then services keep the last state they read") from error  # fmt: skip
+        raise DataError("the flags are not as they should be", where=str(file), why=str(error),
+                        hint="repair them; until then services keep the last state they read") from error  # fmt: skip
     except FileNotFoundError as error:
-        raise DataError("there is no flags file", where=str(file),
-                        hint="`promptops kill NAME` writes one, `promptops kill --all --off` one that switches nothing off") from error  # fmt: skip
+        raise DataError("there are no flags", where=str(file),
+                        hint="`promptops kill NAME` writes them, `promptops kill --all --off` some that switch nothing off") from error  # fmt: skip
     except (OSError, TimeoutError) as error:
-        raise EvaluationError("the flags file cannot be used", where=str(file),
+        raise EvaluationError("the flags cannot be used", where=str(file),
                               why=getattr(error, "strerror", None) or str(error)) from error  # fmt: skip
     _show(file, rules, changed=_sentence(name, tenant, off=off) if name or everything else "", as_json=as_json)
     return ExitCode.OK
 
 
-def _file(flags: Path | None) -> "FlagFile":
-    from promptops.runtime.switch import FlagFile
+def _file(flags: str) -> "FlagStore":
+    from promptops.runtime.switch import open_flags
 
-    path = flags or (Path(os.environ[_VARIABLE]) if os.environ.get(_VARIABLE) else None)
-    if path is None:
-        raise DataError("which flags file?", hint=f"name the file the services read with --flags or {_VARIABLE}")
-    return FlagFile(path)
+    address = flags or os.environ.get(_VARIABLE, "")
+    if not address:
+        raise DataError("which flags?", hint=f"name what the services read with --flags or {_VARIABLE}")
+    return open_flags(address)
 
 
 def _check(name: str, *, everything: bool, tenant: str, off: bool) -> None:
@@ -99,7 +100,7 @@ def _row(rule: "KillRule") -> Mapping[str, Any]:
     }
 
 
-def _show(file: "FlagFile", rules: tuple["KillRule", ...], *, changed: str, as_json: bool) -> None:
+def _show(file: "FlagStore", rules: tuple["KillRule", ...], *, changed: str, as_json: bool) -> None:
     from promptops.cli.output import emit, emit_json
     from promptops.report.show import show
 

@@ -88,7 +88,7 @@ def drain_queue(
     digest: service.Digest = "",
     allow_unsigned: service.Unsigned = False,
     state: service.State = "memory",
-    flags: service.Flags = None,
+    flags: service.Flags = "",
     as_json: service.Json = False,
 ) -> int:
     """Answer what the queue kept, one JSON line each.

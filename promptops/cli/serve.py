@@ -38,7 +38,7 @@ def serve(
     queue: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where the fallback `queue` keeps requests: sqlite:FILE, redis://...")
     ] = "",
-    flags: service.Flags = None,
+    flags: service.Flags = "",
     events: service.Events = None,
     content: service.Content = False,
     otel: service.Otel = False,
@@ -71,6 +71,7 @@ def serve(
         bundle, base_url=base_url, api_key_env=api_key_env, models=models, trusted_keys=trusted_keys, digest=digest, allow_unsigned=allow_unsigned,
         state=state, switch=switch, observers=observers, queue=_queue(queue),
     )  # fmt: skip
+    _look_at(state, queue)
     asyncio.run(
         _serve(
             runtime,
@@ -156,6 +157,22 @@ def _prometheus(observers: "list[Observer]") -> object | None:
     registry = CollectorRegistry()
     observers.append(PrometheusObserver(registry))
     return registry
+
+
+def _look_at(state: str, queue: str) -> None:
+    """Whoever starts a service with a wrong path hears of it; one whose server is away for a moment starts all the same."""
+    from promptops.runtime.queue import open_queue
+    from promptops.runtime.state import StateError
+    from promptops.runtime.state.opening import open_state
+
+    for name, look in (
+        ("state", lambda: open_state(state).reserved()),
+        ("queue", lambda: queue and open_queue(queue).counts()),
+    ):
+        try:
+            look()
+        except StateError as error:
+            service.alarm(f"the {name} cannot be used now: {error}")
 
 
 def _queue(address: str) -> object | None:

@@ -37,8 +37,10 @@ State = Annotated[
     str, typer.Option(metavar="ADDRESS", help="Budgets and cache: memory, sqlite:FILE, redis://host:port/db.")
 ]
 Flags = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Flags file that `promptops kill` writes; default: $PROMPTOPS_FLAGS."),
+    str,
+    typer.Option(
+        metavar="ADDRESS", help="Flags that `promptops kill` writes: FILE or redis://...; default: $PROMPTOPS_FLAGS."
+    ),
 ]
 Events = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write an event for each request, for `promptops monitor`.")
@@ -64,10 +66,10 @@ def load_runtime(
     )  # fmt: skip
 
 
-def make_switch(flags: Path | None) -> "Switch":
-    from promptops.runtime.switch import FlagFile, Switch
+def make_switch(flags: str) -> "Switch":
+    from promptops.runtime.switch import Switch, open_flags
 
-    return Switch(FlagFile(flags) if flags else None, alarm=_alarm)
+    return Switch(open_flags(flags) if flags else None, alarm=alarm)
 
 
 def make_observers(events: Path | None, *, content: bool, otel: bool) -> "list[Observer]":
@@ -129,7 +131,7 @@ def _lines(file: Path | None) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 
-def _alarm(text: str) -> None:
+def alarm(text: str) -> None:
     from promptops.cli.output import note
 
     note(f"ALARM: {text}")

@@ -14,31 +14,31 @@ MAX_PAIRS = 10_000
 class OpenFeatureKills:
     """The flags `promptops.kill` and `promptops.kill.<prompt>`, evaluated for a tenant by any OpenFeature provider.
 
-    The first request of a tenant for a prompt asks the provider; from then on the watcher does, and requests read memory.
-    A provider that fails leaves the last answer in force; a pair that never got one may not run.
+    A pair of prompt and tenant that was asked for since the watcher's last look is read from memory; another asks the provider
+    in its request. A provider that fails leaves the last answer in force; a pair that never got one may not run. Answers of
+    10,000 pairs are kept.
     """
 
     def __init__(self, client: "OpenFeatureClient") -> None:
         self._client = client
         self._reasons: dict[tuple[str, str], str] = {}
         self._used: set[tuple[str, str]] = set()
+        self._fresh: frozenset[tuple[str, str]] = frozenset()
         self._lock = threading.Lock()
 
     def reason(self, name: str, tenant: str) -> str:
         pair = (name, tenant)
+        known = pair in self._fresh or pair in self._used
         self._used.add(pair)
-        found = self._reasons.get(pair)
+        found = self._reasons.get(pair) if known else None
         return self._ask(pair) if found is None else found
 
     def refresh(self) -> None:
-        """Ask again for every pair that was used; beyond 10,000 those unused since the last look are forgotten."""
+        """Ask again for the pairs that were used since the last look."""
         used, self._used = self._used, set()
-        for pair in list(self._reasons):
-            if len(self._reasons) > MAX_PAIRS and pair not in used:
-                with self._lock:
-                    self._reasons.pop(pair, None)
-            else:
-                self._ask(pair)
+        for pair in list(used):
+            self._ask(pair)
+        self._fresh = frozenset(used)
 
     def _ask(self, pair: tuple[str, str]) -> str:
         from openfeature.evaluation_context import EvaluationContext
@@ -60,5 +60,8 @@ class OpenFeatureKills:
                 reason = f"flag {key} is on"
                 break
         with self._lock:
+            self._reasons.pop(pair, None)
             self._reasons[pair] = reason
+            if len(self._reasons) > MAX_PAIRS:
+                self._reasons.pop(next(iter(self._reasons)))
         return reason

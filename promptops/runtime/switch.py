@@ -26,9 +26,15 @@ _LOG = logging.getLogger("promptops.runtime")
 
 
 class FlagStore(Protocol):
-    """Where flags live. `read` raises OSError when they cannot be read, or are not there."""
+    """Where flags live. Both methods raise OSError when that cannot be reached."""
 
-    def read(self) -> bytes: ...
+    def read(self) -> bytes:
+        """The document. Raises FileNotFoundError when there is none."""
+        ...
+
+    def change(self, edit: Callable[[bytes | None], bytes]) -> None:
+        """Replace the document by what `edit` makes of it (None: none yet); two editors do not undo each other."""
+        ...
 
     def __str__(self) -> str: ...
 
@@ -83,6 +89,17 @@ class FlagFile:
                 Path(temporary).unlink(missing_ok=True)
 
 
+def open_flags(address: str) -> FlagStore:
+    """Flags in a file, or in Redis (`redis://host:port/db`). Raises DataError for an address of Redis that is none."""
+    if address.startswith(("redis://", "rediss://", "unix://")):
+        from promptops.runtime.redis_flags import RedisFlags
+        from promptops.runtime.state.opening import need_redis
+
+        need_redis(address)
+        return RedisFlags(address)
+    return FlagFile(Path(address))
+
+
 class EnvironmentKills:
     """PROMPTOPS_KILL: `all`, or prompts separated by commas, each for one tenant with `name@tenant`."""
 
@@ -114,7 +131,7 @@ class EnvironmentKills:
 
 
 class Switch:
-    """May this request ask a model at all? Without a `store`, the file that PROMPTOPS_FLAGS names is followed, if it names one.
+    """May this request ask a model at all? Without a `store`, what PROMPTOPS_FLAGS names is followed, if anything.
 
     `blocked` reads memory only; a daemon thread looks at the flags every `poll_s` seconds, in every process that uses the
     switch (after a fork the child starts its own). Flags that cannot be read, or are not as they should be, leave the last
@@ -128,7 +145,7 @@ class Switch:
         if not 0 < poll_s <= 0.5:
             raise ValueError("poll_s is above 0 and at most 0.5, so that a kill is seen within a second")
         if store is None and environ.get(FLAGS_VARIABLE):
-            store = FlagFile(Path(environ[FLAGS_VARIABLE]))
+            store = open_flags(environ[FLAGS_VARIABLE])
         self._store, self._alarm, self._clock, self._poll_s = store, alarm, clock, poll_s
         self._judges = (EnvironmentKills(environ.get(VARIABLE, "")), *judges)
         self._kills: Kills | None = Kills() if store is None else None

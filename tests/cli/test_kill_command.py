@@ -55,9 +55,9 @@ def test_what_cannot_be_switched_is_said_and_nothing_is_written(call, sandbox):
 
     assert [2] * 6 == [outcome.code for outcome in outcomes]
     assert [
-        "which flags file?", "which prompt?", "NAME and --all", "'No Name' is not", "there is no flags file", "is not as it should be",
+        "which flags?", "which prompt?", "NAME and --all", "'No Name' is not", "there are no flags", "are not as they should be",
     ] == [word for word, outcome in zip(
-        ["which flags file?", "which prompt?", "NAME and --all", "'No Name' is not", "there is no flags file", "is not as it should be"],
+        ["which flags?", "which prompt?", "NAME and --all", "'No Name' is not", "there are no flags", "are not as they should be"],
         outcomes, strict=True) if word in outcome.err]  # fmt: skip
     assert '{"flags": {"promptops' == broken.read_text()
     assert not sandbox.path("f.json").exists()

@@ -135,6 +135,23 @@ def test_T30_a_served_prompt_follows_the_kill_command(sandbox: Sandbox, tmp_path
     assert ("", True, "ok") == (before, f"promptops.kill.{PROMPT} is on" in after, health["status"])
 
 
+def test_a_state_that_cannot_be_used_is_said_at_the_start(sandbox: Sandbox, tmp_path: Path):
+    """A wrong path is an alarm whoever starts the service sees; requests are answered within the local share."""
+    bundle = bundle_for(PROMPT, tmp_path, root=sandbox.root)
+    with (
+        serving(bundle, "--state", "sqlite:/nowhere/state", "--queue", "sqlite:/nowhere/queue") as (process, said),
+        client_of(said) as client,
+    ):
+        answer = client.chat.completions.create(model=PROMPT, messages=QUESTION)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_S)
+
+    assert "model" == answer.promptops["source"]
+    assert ["ALARM: the state cannot", "ALARM: the queue cannot"] == [
+        line[:23] for line in err.splitlines() if line.startswith("ALARM")
+    ]
+
+
 def test_a_key_is_made_and_told_once(call: Any, sandbox: Sandbox):
     """stdout is the key and nothing else; the file has its hash."""
     keys = sandbox.path("keys.json")

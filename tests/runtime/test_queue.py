@@ -237,8 +237,8 @@ def test_a_finished_key_is_forgotten_after_a_day(tmp_path: Path):
     assert [b"new"] == keys
 
 
-@pytest.mark.parametrize("address", ["", "sqlite:", "https://x/y"])
+@pytest.mark.parametrize("address", ["", "sqlite:", "https://x/y", "redis://host:port/x"])
 def test_an_address_that_is_no_queue_is_refused(address: str):
     """The answer names what there is."""
-    with pytest.raises(DataError, match="sqlite:FILE, or redis://"):
+    with pytest.raises(DataError, match="redis://host:port/db"):
         open_queue(address)

@@ -317,10 +317,10 @@ def test_no_tenant_is_readable_in_redis(redis_server: RedisServer, namespace: st
     assert not [key for key in keys if b"acme" in key or b"question" in key]
 
 
-@pytest.mark.parametrize("address", ["", "sqlite:", "postgres://x", "/tmp/state"])
+@pytest.mark.parametrize("address", ["", "sqlite:", "postgres://x", "/tmp/state", "redis://host:port/x"])
 def test_an_address_that_is_no_state_is_refused(address: str):
     """The answer names what there is."""
-    with pytest.raises(DataError, match="memory, sqlite:FILE, or redis://"):
+    with pytest.raises(DataError, match="redis://host:port/db"):
         open_state(address)
 
 

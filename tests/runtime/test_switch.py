@@ -12,7 +12,9 @@ import pytest
 
 from promptops.core.errors import DataError
 from promptops.runtime.flags import set_kill
+from promptops.runtime.redis_flags import RedisFlags
 from promptops.runtime.switch import FlagFile, Switch
+from runtime.redis_server import RedisServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 OPEN = set_kill(None, "", off=True)
@@ -244,6 +246,59 @@ def test_T35_a_forked_child_watches_for_itself(flags: Path):
     os.close(tell)
 
     assert 0 == os.waitstatus_to_exitcode(status)
+
+
+def test_T30_flags_in_redis_reach_every_host(redis_server: RedisServer, namespace: str):
+    """One document for all: written by a command, followed by switches that share nothing but the server."""
+    flags = RedisFlags(redis_server.url, namespace=namespace, timeout_s=PATIENCE_S)
+    closed = Switch(flags, environ={}, alarm=lambda _: None)
+    why = closed.problem
+    flags.change(lambda raw: set_kill(raw, "", off=True))
+    switches = [
+        Switch(RedisFlags(redis_server.url, namespace=namespace, timeout_s=PATIENCE_S), environ={}, poll_s=0.05)
+        for _ in range(2)
+    ]
+    before = [blocked(switch) for switch in switches]
+    flags.change(lambda raw: set_kill(raw, "triage"))
+    killed = [eventually(lambda switch=switch: bool(blocked(switch))) for switch in switches]
+    for switch in (closed, *switches):
+        switch.close()
+
+    assert ("no flags are there", ["", ""], [True, True]) == (why, before, killed)
+
+
+def test_T30_a_redis_that_hangs_leaves_the_last_state(tmp_path: Path, namespace: str, alarms: list[str]):
+    """The watcher waits, requests do not; a password is in no message."""
+    server = RedisServer(tmp_path)
+    url = server.url.replace("//", "//:secret@")
+    patient = RedisFlags(url, namespace=namespace, timeout_s=PATIENCE_S)
+    patient.change(lambda raw: set_kill(raw, "triage"))
+    switch = Switch(patient, environ={}, alarm=alarms.append)
+    switch._watched = False
+    server.stop()
+    switch._store = RedisFlags(url, namespace=namespace, timeout_s=0.05)
+    switch.look()
+    hung = blocked(switch), blocked(switch, "invoice")
+    server.go_on()
+    server.kill()
+
+    assert ("flag promptops.kill.triage is on", "") == hung
+    assert [1, False] == [len(alarms), "secret" in alarms[0]]
+
+
+def test_two_editors_of_flags_in_redis_do_not_undo_each_other(redis_server: RedisServer, namespace: str):
+    """An edit that came between is edited, not overwritten."""
+    flags = RedisFlags(redis_server.url, namespace=namespace, timeout_s=PATIENCE_S)
+    other = iter([lambda raw: set_kill(raw, "invoice")])
+
+    def edit(raw: bytes | None) -> bytes:
+        for between in other:
+            flags.change(between)
+        return set_kill(raw, "triage")
+
+    flags.change(edit)
+
+    assert {"promptops.kill.invoice", "promptops.kill.triage"} == json.loads(flags.read())["flags"].keys()
 
 
 def test_a_change_is_whole_or_not_there(flags: Path):

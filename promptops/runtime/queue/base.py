@@ -75,7 +75,7 @@ def open_queue(address: str) -> DurableQueue:
     from promptops.runtime.state.opening import need_redis
 
     if address.startswith(("redis://", "rediss://", "unix://")):
-        need_redis()
+        need_redis(address)
         from promptops.runtime.queue.redis import RedisQueue
 
         return RedisQueue(address)

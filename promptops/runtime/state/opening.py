@@ -24,16 +24,22 @@ def open_state(address: str) -> "State":
 
         return SqliteState(Path(address.removeprefix("sqlite:")))
     if address.startswith(_REDIS):
-        need_redis()
+        need_redis(address)
         from promptops.runtime.state.redis import RedisState
 
         return RedisState(address)
     raise DataError(f"{address!r} is no state", hint="memory, sqlite:FILE, or redis://host:port/db")
 
 
-def need_redis() -> None:
-    """Raises DataError when the package `redis` is not installed."""
+def need_redis(address: str) -> None:
+    """Raises DataError when the package `redis` is not installed, or the address is none of its."""
     from importlib.util import find_spec
 
     if find_spec("redis") is None:
         raise DataError("Redis needs the package `redis`", hint="pip install 'promptops[redis]'")
+    import redis
+
+    try:
+        redis.ConnectionPool.from_url(address)
+    except (ValueError, redis.RedisError) as error:
+        raise DataError("not an address of Redis", why=str(error)[:200], hint="redis://host:port/db") from None

@@ -116,7 +116,7 @@ class EventsFile:
     def _encoded(self, item: tuple[float, Any, Any]) -> bytes:
         at, first, second = item
         if isinstance(first, str):
-            return _line({"at": _iso(at), "kind": "notice", "event": first[:100], "reason": second[:500]})
+            return _line({"at": _iso(at), "kind": "notice", "event": first[:100], "reason": self._told(first, second)})
         line = _line(reply_event(first, second, at=at, salt=self._salt, content=self._content))
         for most_steps in (10, 0):
             if len(line) <= MAX_LINE_BYTES:
@@ -124,6 +124,10 @@ class EventsFile:
             event = reply_event(first, second, at=at, salt=self._salt, content=False, most_steps=most_steps)
             line = _line(event | {"cut": True})
         return line
+
+    def _told(self, event: str, reason: str) -> str:
+        """What a shadow model said is content; the other notices are of the service itself."""
+        return reason[:500] if self._content or event != "shadow" else ""
 
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
