@@ -5,6 +5,11 @@ import binascii
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ALGORITHM = "ssh-ed25519"
 BEGIN, END = "-----BEGIN SSH SIGNATURE-----\n", "-----END SSH SIGNATURE-----\n"
@@ -43,14 +48,20 @@ class Signature:
     def matches(self, message: bytes) -> bool:
         """Whether the key made this signature over the message in the signature's namespace."""
         from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         signed = to_be_signed(message, self.namespace, self.hash_name)
         try:
-            Ed25519PublicKey.from_public_bytes(self.key.raw).verify(self.raw, signed)
+            _loaded(self.key.raw).verify(self.raw, signed)
         except (InvalidSignature, ValueError):
             return False
         return True
+
+
+@lru_cache(maxsize=256)
+def _loaded(raw: bytes) -> "Ed25519PublicKey":
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 def parse_public_key(text: str) -> PublicKey:

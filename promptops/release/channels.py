@@ -14,6 +14,8 @@ from promptops.release.names import LAST_SEQ, EventName, Version
 Action = Literal["promote", "canary", "rollback", "hold", "resume"]
 ACTIONS: tuple[str, ...] = get_args(Action)
 FORMAT = 1
+_TEXTS = ("prompt", "channel", "prev", "evidence", "actor", "reason", "at", "nonce", "from", "to", "bad")
+_KEYS = frozenset((*_TEXTS, "promptops", "kind", "seq", "action", "percent"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +58,9 @@ class Event:
         """Inverse of `as_dict`. Raises ValueError saying what is wrong with the body."""
         if body.get("promptops") != FORMAT or body.get("kind") != "event":
             raise ValueError(f"not an event of format {FORMAT}")
-        expected = {"promptops", "kind", "prompt", "channel", "seq", "prev", "action", "from", "to", "bad", "percent", "evidence",
-                    "actor", "reason", "at", "nonce"}  # fmt: skip
-        if body.keys() != expected:
-            raise ValueError(f"missing or unknown keys: {', '.join(sorted(body.keys() ^ expected))}")
-        texts = ("prompt", "channel", "prev", "evidence", "actor", "reason", "at", "nonce", "from", "to", "bad")
-        if not all(isinstance(body[key], str) for key in texts):
+        if body.keys() != _KEYS:
+            raise ValueError(f"missing or unknown keys: {', '.join(sorted(body.keys() ^ _KEYS))}")
+        if not all(isinstance(body[key], str) for key in _TEXTS):
             raise ValueError("a value that should be text is not")
         if body["action"] not in ACTIONS:
             raise ValueError("unknown action")
@@ -119,21 +118,21 @@ def fold(prompt: str, channel: str, links: Iterable[Link]) -> ChannelState:
         if fault:
             return replace(state, fault=fault, faulty_ref=link.name.ref)
         assert link.event is not None, "an event that cannot be read is a misfit"
-        state = replace(apply(state, link.event), head=link.oid)
+        state = apply(state, link.event, link.oid)
     return state
 
 
-def apply(state: ChannelState, event: Event) -> ChannelState:
-    """The state after an event that fits."""
-    state = replace(state, seq=event.seq, last=event)
+def apply(state: ChannelState, event: Event, head: str) -> ChannelState:
+    """The state after an event that fits, whose tag has the id `head`."""
     if event.action in ("hold", "resume"):
-        return replace(state, held=event.action == "hold")
+        return replace(state, seq=event.seq, last=event, head=head, held=event.action == "hold")
     if event.action == "canary":
-        return replace(state, canary=event.to, percent=event.percent)
+        return replace(state, seq=event.seq, last=event, head=head, canary=event.to, percent=event.percent)
     assert event.to is not None, "checked by misfit"
     bad = state.bad | {event.bad} if event.bad else state.bad - {event.to}
     history = tuple(old for old in state.was_live if old != event.to)
-    return replace(state, live=event.to, canary=None, percent=100, bad=frozenset(bad), was_live=(*history, event.to))
+    return replace(state, seq=event.seq, last=event, head=head, live=event.to, canary=None, percent=100, bad=frozenset(bad),
+                   was_live=(*history, event.to))  # fmt: skip
 
 
 def _misfit(state: ChannelState, link: Link) -> str:

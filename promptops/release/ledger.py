@@ -44,6 +44,14 @@ class Ledger:
     def channels(self, prompt: str) -> list[str]:
         return sorted(channel for owner, channel in self.events if owner == prompt)
 
+    def promoted_commit(self, prompt: str, version: Version) -> str:
+        """The commit that the newest event about a version points to, on any channel; '' when there is none."""
+        for channel in self.channels(prompt):
+            for item in reversed(self.events[prompt, channel]):
+                if item.link.event and item.link.event.to == version:
+                    return item.tag.target
+        return ""
+
     def latest(self, prompt: str) -> VersionTag | None:
         """The highest version that can be read."""
         known = [item for item in self.versions.get(prompt, {}).values() if item.record]

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from promptops.core.errors import ConflictError, DataError, EvaluationError, Problem, RefusedError
 from promptops.project.git import RefExistsError
@@ -87,7 +87,7 @@ def operate(desk: Desk, wanted: Wanted, *, offline: bool) -> Done:
         ) from error
     if desk.remote and not offline:
         _publish(desk, event, tag.oid, fetched)
-    after = replace(apply(state, event), head=tag.oid)
+    after = apply(state, event, tag.oid)
     return Done(state=after, event=event, published=bool(desk.remote) and not offline)
 
 
@@ -193,6 +193,10 @@ def _version(desk: Desk, ledger: Ledger, wanted: Wanted, target: Version | None)
     if not signature.counts:
         raise RefusedError(f"{item.name.tag} does not count", where=item.name.ref, why=signature.why,
                            hint="somebody with the role promptops-release must release it")  # fmt: skip
+    promoted = ledger.promoted_commit(wanted.prompt, target)
+    if promoted not in ("", item.tag.target):
+        raise RefusedError(f"{item.name.tag} was moved", where=item.name.ref, why=f"it pointed to {promoted[:12]} when it was promoted and points to {item.tag.target[:12]}",
+                           hint="ask who did it, and have the old tag put back")  # fmt: skip
     bad = [
         other
         for other in ledger.channels(wanted.prompt)

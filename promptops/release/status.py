@@ -73,7 +73,7 @@ def read_status(desk: Desk, prompt: str, *, offline: bool) -> Status:
     rows = [_row(desk, ledger, owner, channel, seen, thorough=bool(prompt)) for owner, channel in sorted(ledger.events)]
     latest = {name: str(found.name.version) for name in known if (found := ledger.latest(name))}
     return Status(rows=tuple(rows), latest=latest, branch=desk.branch, unsigned=desk.trust.unsigned, remote=desk.remote, checked=checked,
-                  why_not=why_not, strange=ledger.strange, faults=tuple(_version_faults(desk, ledger, rows)))  # fmt: skip
+                  why_not=why_not, strange=ledger.strange, faults=tuple(_version_faults(desk, ledger, rows, thorough=bool(prompt))))  # fmt: skip
 
 
 def _hint(desk: Desk, prompt: str) -> str:
@@ -85,29 +85,32 @@ def _row(
     desk: Desk, ledger: Ledger, prompt: str, channel: str, seen: Mapping[str, str] | None, *, thorough: bool
 ) -> ChannelRow:
     """`thorough` checks every signature of the channel; else the last one, which covers the chain before it."""
-    judge = desk.judge
-    state = judge.channel(ledger, prompt, channel) if thorough else judge.head(ledger, prompt, channel)
-    items = [item for item in ledger.events[prompt, channel] if item.name.seq <= max(state.seq, 1)]
-    signature = judge.events(items)[-1] if thorough else judge.events(items[-1:])[-1]
+    state, signature = desk.judge.head(ledger, prompt, channel)
+    if thorough:
+        state = desk.judge.channel(ledger, prompt, channel)
     published = seen is None or all(seen.get(item.name.ref) == item.tag.oid for item in ledger.events[prompt, channel])
     return ChannelRow(state=state, published=published, signature=signature)
 
 
-def _version_faults(desk: Desk, ledger: Ledger, rows: Sequence[ChannelRow]) -> list[str]:
-    """What is wrong with the versions that channels point to."""
-    faults: list[str] = []
-    for prompt, version in sorted(
-        {(row.state.prompt, item) for row in rows for item in (row.state.live, row.state.canary) if item}
-    ):
-        found = ledger.versions.get(prompt, {}).get(version)
-        if found is None:
-            faults.append(
-                f"prompt/{prompt}/{version.tag} is live, and its tag is not here: it was deleted, or `promptops sync` brings it"
-            )
-            continue
-        signature = desk.judge.version(found)
-        if found.record is None or not signature.counts:
-            faults.append(
-                f"prompt/{prompt}/{version.tag} is live, and its tag does not count: {found.fault or signature.why}"
-            )
-    return faults
+def _version_faults(desk: Desk, ledger: Ledger, rows: Sequence[ChannelRow], *, thorough: bool) -> list[str]:
+    """What is wrong with the versions that channels point to.
+
+    The signed event that made a version live points to the version's commit; `thorough` checks the version's own signature, too.
+    """
+    faults: dict[str, None] = {}
+    for row in rows:
+        state = row.state
+        for version in filter(None, (state.live, state.canary)):
+            found = ledger.versions.get(state.prompt, {}).get(version)
+            name = f"prompt/{state.prompt}/{version.tag}"
+            if found is None:
+                faults[f"{name} is live, and its tag is not here: it was deleted, or `promptops sync` brings it"] = None
+            elif found.record is None:
+                faults[f"{name} is live, and its tag does not count: {found.fault}"] = None
+            elif ledger.promoted_commit(state.prompt, version) not in ("", found.tag.target):
+                faults[
+                    f"{name} is live, and its tag points to another commit than when it was promoted: it was moved"
+                ] = None
+            elif (thorough or not found.tag.signature) and not (signature := desk.judge.version(found)).counts:
+                faults[f"{name} is live, and its tag does not count: {signature.why}"] = None
+    return list(faults)

@@ -62,15 +62,19 @@ class Judge:
                 return replace(fold(prompt, channel, known), fault=why, faulty_ref=item.name.ref)
         return state
 
-    def head(self, ledger: Ledger, prompt: str, channel: str) -> ChannelState:
-        """As `channel`, with the last signature alone: it covers the events before it, which it chains."""
+    def head(self, ledger: Ledger, prompt: str, channel: str) -> tuple[ChannelState, SignatureState]:
+        """As `channel` with the last signature alone, which covers the events before it, and what that signature is.
+
+        An event without any signature is looked for in the whole channel.
+        """
         items = ledger.events.get((prompt, channel), ())
         state = fold(prompt, channel, (item.link for item in items))
-        last = next((item for item in reversed(items) if item.name.seq == state.seq), None)
-        if last is None or self.trust.unsigned:
-            return state
-        unsigned = any(not item.tag.signature for item in items if item.name.seq <= state.seq)
-        return self.channel(ledger, prompt, channel) if unsigned or not self.events([last])[0].counts else state
+        counted = [item for item in items if item.name.seq <= state.seq]
+        if not counted:
+            return state, SignatureState(status="bad", why=state.fault)
+        signature = self.events(counted[-1:])[0]
+        unsigned = not self.trust.unsigned and any(not item.tag.signature for item in counted)
+        return (self.channel(ledger, prompt, channel) if unsigned or not signature.counts else state), signature
 
     def _tag(self, tag: Tag, roles: Sequence[str], actor: str, when: datetime) -> SignatureState:
         if tag.oid in self.trust.accepted:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from promptops.core.compat import Bump
 from promptops.core.errors import DataError
 from promptops.core.jsontext import Json
 from promptops.release.names import Version, VersionName
 
-BUMPS: tuple[Bump, ...] = ("patch", "minor", "major")
+if TYPE_CHECKING:  # it loads what a promotion does not need
+    from promptops.core.compat import Bump
+
+BUMPS: "tuple[Bump, ...]" = ("patch", "minor", "major")
 FIRST = Version(1, 0, 0)
 FORMAT = 1
 
@@ -28,7 +31,7 @@ class VersionRecord:
     model: Mapping[str, Json]
     evidence: str
     previous: Version | None
-    bump: Bump
+    bump: "Bump"
     reason: str
     changelog: str
     actor: str
@@ -71,7 +74,7 @@ class VersionRecord:
         )  # fmt: skip
 
 
-def bumped(version: Version | None, bump: Bump) -> Version:
+def bumped(version: Version | None, bump: "Bump") -> Version:
     """The version after `version`; the first is 1.0.0."""
     if version is None:
         return FIRST
@@ -82,6 +85,6 @@ def bumped(version: Version | None, bump: Bump) -> Version:
     return Version(version.major, version.minor, version.patch + 1)
 
 
-def at_least(bump: Bump, needed: Bump) -> bool:
+def at_least(bump: "Bump", needed: "Bump") -> bool:
     """Whether `bump` is as large as the content needs."""
     return BUMPS.index(bump) >= BUMPS.index(needed)

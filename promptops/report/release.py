@@ -8,6 +8,7 @@ from promptops.release.status import ChannelRow, Status
 from promptops.report.show import show
 from promptops.report.tables import command, count, headline, next_line, table
 
+_SHOWN = 60
 UNSIGNED = "UNSIGNED: this project works without signatures; anybody who may push tags can promote"
 
 
@@ -29,10 +30,18 @@ def render_status(status: Status) -> RenderableType:
         )
     if status.rows:
         grid = table("prompt", "channel", "live", "canary", "latest", "event>", "who", "since", "signature", "notes")
-        for row in status.rows:
+        shown = sorted(status.rows, key=_worth)[:_SHOWN]
+        for row in sorted(shown, key=lambda item: (item.state.prompt, item.state.channel)):
             grid.add_row(*_cells(row, status))
         parts.append(grid)
-    waiting = [name for name in status.latest if name not in {row.state.prompt for row in status.rows}]
+        if len(status.rows) > _SHOWN:
+            parts.append(
+                Text(
+                    f"and {count(len(status.rows) - _SHOWN, 'channel')} more (broken, unpublished and held ones come first); `promptops status NAME` or --json has them"
+                )
+            )
+    placed = {row.state.prompt for row in status.rows}
+    waiting = [name for name in status.latest if name not in placed]
     if waiting:
         parts.append(
             Text(f"released and on no channel: {', '.join(f'{name} v{status.latest[name]}' for name in waiting)}")
@@ -53,6 +62,11 @@ def render_status(status: Status) -> RenderableType:
     elif broken:
         parts.append(next_line(command("promptops", "audit-log", broken[0].state.prompt)))
     return Group(*parts)
+
+
+def _worth(row: ChannelRow) -> tuple[bool, bool, bool, bool]:
+    """What a person must see first: broken, not published, held, with a canary."""
+    return (not row.state.fault, row.published, not row.state.held, row.state.canary is None)
 
 
 def _asked(status: Status) -> str:

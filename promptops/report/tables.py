@@ -3,14 +3,17 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from promptops.gate.stats import Interval
 from promptops.report.show import escape
+
+if TYPE_CHECKING:  # the gate loads numpy, and most tables are not about it
+    from promptops.gate.stats import Interval
 
 _GAP = 2
 _WRAPS_FROM = 32
@@ -116,7 +119,7 @@ def percent(rate: float | None) -> str:
     return f"{shown:.1f}%" if 0 < shown < 0.95 or 99.05 < shown < 100 else f"{shown:.0f}%"
 
 
-def percent_interval(interval: Interval | None) -> str:
+def percent_interval(interval: "Interval | None") -> str:
     return "-" if interval is None else f"{100 * interval.low:.0f}-{100 * interval.high:.0f}%"
 
 
@@ -125,7 +128,7 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f}"
 
 
-def points_interval(interval: Interval) -> str:
+def points_interval(interval: "Interval") -> str:
     return f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 

@@ -226,6 +226,22 @@ def test_R14_a_tag_that_was_moved_on_the_remote_is_refused(ana: Clone, shop: Sho
     assert V1 == ana.rollback().state.live
 
 
+def test_R14_a_version_that_was_moved_before_this_clone_saw_it_is_refused(ana: Clone, shop: Shop):
+    """Released again under the same number from another commit: a fresh clone sees that it is not what was promoted."""
+    ana.promote("1.0.0")
+    ana.promote("1.1.0")
+    ref = "refs/tags/prompt/feedback-sentiment/v1.0.0"
+    git(shop.remote, "update-ref", "-d", ref)
+    thief = shop.clone("ana", name="thief")
+    thief.git("commit", "-q", "--allow-empty", "-m", "Other")
+    thief.git("push", "-q", "origin", "HEAD:main")
+    thief.version("1.0.0")
+    fresh = shop.clone("ana", name="fresh")
+
+    with pytest.raises(RefusedError, match=r"v1\.0\.0 was moved"):
+        fresh.rollback()
+
+
 @pytest.mark.parametrize("seq", [1, 2, 3])
 def test_a_deleted_event_is_noticed_and_put_back(ana: Clone, shop: Shop, seq: int):
     """First, middle or newest: a clone that has seen it refuses, names it, and says how to put it back."""
