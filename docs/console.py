@@ -25,6 +25,7 @@ _VOLATILE = (
     (_RUN_ID, "RUN"),
     (re.compile(r"\b(?=\w*\d)[0-9a-f]{12}\b"), "DIGEST"),
     (re.compile(r" (?:(?:<1|\d+) ms|\d+\.\d\d s)(?= |$)"), " TIME"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b"), "WHEN"),
     (re.compile(r"─+"), "─"),
 )
 _PROGRESS = re.compile(r"\S+: \d+/\d+, .* s left, .*")  # on a slow machine

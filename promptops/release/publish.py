@@ -154,12 +154,13 @@ def _evidence(
         )
         raise RefusedError(f"no evidence for {name} as {content.commit[:12]} has it", why=others or "nobody approved exactly this content",
                            hint=f"promptops eval {name} && promptops approve {name}")  # fmt: skip
-    authors = _authors(desk, name, content, latest)
+    authors = _authors(desk, name, content, latest) | {item.actor for item in results}
     approvers = sorted({item.actor for item in known if item.kind == SIGN_OFF and item.counts} - authors)
     needed = _approvals(desk, name, content)
     if len(approvers) < needed:
         have = f"{len(approvers)} of {needed}" + (f" ({', '.join(approvers)})" if approvers else "")
-        raise RefusedError(f"{name} needs {needed} sign-offs by others than its authors, and has {have}", why=f"authors: {', '.join(sorted(authors))}",
+        wanted = "1 sign-off" if needed == 1 else f"{needed} sign-offs"
+        raise RefusedError(f"{name} needs {wanted} by others than its authors and who signed the evidence, and has {have}", why=f"these are {', '.join(sorted(authors))}",
                            hint=f"somebody else runs `promptops approve {name} --sign-off`")  # fmt: skip
     return results, tuple(approvers)
 

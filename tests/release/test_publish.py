@@ -199,7 +199,7 @@ def test_the_suite_can_ask_for_sign_offs_and_only_merged_content_is_released(ana
     ana.edit(f"golden/{NAME}.yaml", "  min_pass: 0.5", "  min_pass: 0.5\n  approvals: 1")
     ana.call("eval", NAME)
     assert 0 == ana.call("approve", NAME).code
-    assert "needs 1 sign-offs" in ana.call("release", NAME).err
+    assert "needs 1 sign-off by others" in ana.call("release", NAME).err
     commit = ana.edit(f"golden/{NAME}.yaml", "approvals: 1", "approvals: 0", push=False)
     refused = ana.call("release", NAME, "--at", commit)
 
