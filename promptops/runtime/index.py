@@ -11,7 +11,6 @@ EXACT_UP_TO: Final = 10_000
 _BUDGET = 30_000
 _RESCORED = 40
 _COMPACT_FROM = 64
-_EXPIRED_AT_MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class LexicalIndex:
         self._vectors: list[tuple[array[int], array[float]] | None] = []
         self._ids: dict[int, array[int]] = {}
         self._values: dict[int, array[float]] = {}
-        self._alive = bytearray()
+        self._expires = array("d")
         self._dead = 0
 
     def __len__(self) -> int:
@@ -60,7 +59,7 @@ class LexicalIndex:
         self.delete(entry.key)
         place = len(self._entries)
         self._entries.append(entry)
-        self._alive.append(1)
+        self._expires.append(entry.expires_at)
         self._places[entry.key] = place
         vector = self._embedder.embed(entry.text) if vector is None else vector
         self._vectors.append((array("i", vector), array("f", vector.values())))
@@ -78,7 +77,7 @@ class LexicalIndex:
         if place is None:
             return False
         self._entries[place] = self._vectors[place] = None
-        self._alive[place] = 0
+        self._expires[place] = float("-inf")
         self._dead += 1
         if self._dead > max(_COMPACT_FROM, len(self._places)):
             self.rebuild()
@@ -115,9 +114,9 @@ class LexicalIndex:
             [len(self._ids[feature]) for feature in used],
         )
         scores = np.bincount(ids, weights=values * weights, minlength=len(self._entries))
-        scores *= np.frombuffer(self._alive, dtype=np.uint8)
+        scores *= np.frombuffer(self._expires, dtype=np.float64) > now
         wanted = count if whole else max(count, _RESCORED)
-        found = self._best(scores, wanted, now, without)
+        found = self._best(scores, wanted, without)
         if whole:
             return [Near(entry, float(scores[place])) for place, entry in found]
         near = [Near(entry, self._cosine(vector, place)) for place, entry in found]
@@ -138,10 +137,10 @@ class LexicalIndex:
             used.append(feature)
         return used, len(used) == len(known)
 
-    def _best(self, scores: Any, count: int, now: float, without: str) -> list[tuple[int, Entry]]:
+    def _best(self, scores: Any, count: int, without: str) -> list[tuple[int, Entry]]:
         import numpy as np
 
-        spare = count + 1 + _EXPIRED_AT_MOST
+        spare = count + 1
         least = 0.0 if len(scores) <= EXACT_UP_TO else float(scores.max()) * 0.1
         candidates = np.flatnonzero(scores > least)
         if len(candidates) > spare:
@@ -150,7 +149,7 @@ class LexicalIndex:
         found: list[tuple[int, Entry]] = []
         for place in candidates[np.argsort(-scores[candidates], kind="stable")]:
             entry = self._entries[place]
-            if entry is None or entry.expires_at <= now or entry.key == without:
+            if entry is None or entry.key == without:
                 continue
             found.append((int(place), entry))
             if len(found) == count:

@@ -4,7 +4,7 @@ import hashlib
 import math
 import random
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import time
@@ -17,6 +17,7 @@ from promptops.runtime.matcher import NEIGHBOURS, Decision, Matcher
 
 MAX_PARTITIONS: Final = 10_000
 _ODDS = 20.0
+_LABELS = 10_000
 _BETS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
@@ -46,18 +47,21 @@ class Audit:
         self._audited = self._wrong = 0
         self._broken = False
         self._log_odds = [0.0] * len(_BETS)
+        self._labels: deque[dict[str, Json]] = deque(maxlen=_LABELS)
 
     def wants(self) -> bool:
         """Whether this hit is to be answered again."""
         with self._lock:
             return self._share > 0 and self._random.random() < self._share
 
-    def record(self, *, same: bool) -> None:
-        """What the comparison of one audited hit said."""
+    def record(self, *, same: bool, cached: str = "", asked: str = "") -> None:
+        """What the comparison of one audited hit said; with both questions it is also a label for the next calibration."""
         wrong, limit = not same, self._max_error
         with self._lock:
             self._audited += 1
             self._wrong += wrong
+            if cached and asked:
+                self._labels.append({"a": cached, "b": asked, "same": same})
             for place, bet in enumerate(_BETS):
                 self._log_odds[place] += math.log1p(bet * (1.0 - limit) / limit if wrong else -bet)
             top = max(self._log_odds)
@@ -73,6 +77,14 @@ class Audit:
             low, high = _wilson(self._wrong, self._audited)
             rate = self._wrong / self._audited if self._audited else 0.0
             return AuditState(audited=self._audited, wrong=self._wrong, rate=rate, low=low, high=high, broken=self._broken)  # fmt: skip
+
+    def labels(self) -> list[dict[str, Json]]:
+        """The last 10,000 audited pairs, as `promptops cache calibrate --pairs FILE` reads them (one JSON object a line).
+
+        They hold what users wrote: keep them as carefully as the answers.
+        """
+        with self._lock:
+            return list(self._labels)
 
     def reset(self) -> None:
         """Begin anew, as after a new calibration."""

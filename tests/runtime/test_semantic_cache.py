@@ -277,6 +277,19 @@ def test_a_broken_bound_switches_the_cache_off_until_reset():
     assert found.find("p", TEXT).entry is not None
 
 
+def test_audited_hits_are_labels_for_the_next_calibration():
+    """What was compared comes out as rows that `cache calibrate --pairs` reads."""
+    audit = Audit(max_error=0.02, share=1.0)
+    audit.record(same=True, cached="Where is my parcel?", asked="Where's the parcel?")
+    audit.record(same=False, cached="fee for 3", asked="fee for 5")
+    audit.record(same=True)
+
+    assert [
+        {"a": "Where is my parcel?", "b": "Where's the parcel?", "same": True},
+        {"a": "fee for 3", "b": "fee for 5", "same": False},
+    ] == audit.labels()
+
+
 def test_the_audited_share_is_random_and_as_asked():
     """5 % of hits, give or take; 0 audits nothing."""
     audit = Audit(max_error=0.02, share=0.05, seed=3)
