@@ -241,12 +241,22 @@ def _store(job: Job, good: Good) -> None:
 
 def audit(job: Job, served: Reply) -> Flow:
     """Answer a semantic hit again, and tell the cache whether it was right: a bound that does not hold switches it off."""
+    from promptops.runtime.semantic import same_answer
+
     semantic = job.lane.semantic
     if semantic is None:
         return
     found: Good | No = yield from produce(job)
     if isinstance(found, Good) and not found.why:
-        semantic.audit.record(same=found.value == served.value)
+        same = same_answer((served.text, served.value), (found.text, found.value))
+        if same is None:
+            job.shared.notice(
+                "semantic_cache_undecided", f"{job.request.prompt}: an audited text says it in other words"
+            )
+            return
+        question = semantic.text(job.request.inputs)
+        near = semantic.find(job.lane.semantic_partition(job.request), question, job.request.category).entry
+        semantic.audit.record(same=same, cached=near.text if near is not None else "", asked=question)
         if semantic.audit.is_broken:
             job.shared.notice("semantic_cache_off", f"{job.request.prompt}: audited hits broke the error bound")
 

@@ -217,8 +217,7 @@ class Runtime:
         wanted, semantic = job.lane.release.settings.shadow, job.lane.semantic
         if wanted.percent and reply.source == "model" and sticky("shadow", reply.request_id) < wanted.percent * 100:
             self._beside(serving, job, lambda again: shadow(again, reply))
-        # Only answers that are values can be compared: two texts may say the same in other words.
-        if reply.source == "semantic" and reply.value is not None and semantic is not None and semantic.audit.wants():
+        if reply.source == "semantic" and semantic is not None and semantic.audit.wants():
             self._beside(serving, job, lambda again: audit(again, reply))
 
     def _beside(self, serving: _Serving, job: Job, flow: Callable[[Job], Flow]) -> None:

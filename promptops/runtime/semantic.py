@@ -12,12 +12,15 @@ from typing import Final
 
 from promptops.core.jsontext import Json, canonical_json
 from promptops.runtime.embedding import Vector
+from promptops.runtime.facts import facts_of, pair_features, vetoes
 from promptops.runtime.index import Entry, LexicalIndex
 from promptops.runtime.matcher import NEIGHBOURS, Decision, Matcher
 
 MAX_PARTITIONS: Final = 10_000
 _ODDS = 20.0
 _LABELS = 10_000
+_TELLING: Final = frozenset({"number", "date", "unit", "id", "negation"})
+_SAME_WORDS = 0.6
 _BETS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
@@ -31,6 +34,22 @@ class AuditState:
     low: float
     high: float
     broken: bool
+
+
+def same_answer(served: tuple[str, Json], fresh: tuple[str, Json]) -> bool | None:
+    """Whether two answers (text, parsed value) say the same; None when two texts do so neither surely nor surely not.
+
+    Values must be equal. Texts with other numbers, dates, units, ids or negation are different; with most content words in common
+    they are the same.
+    """
+    if served[1] is not None or fresh[1] is not None:
+        return bool(served[1] == fresh[1])
+    if " ".join(served[0].split()).casefold() == " ".join(fresh[0].split()).casefold():
+        return True
+    one, other = facts_of(served[0]), facts_of(fresh[0])
+    if _TELLING & set(vetoes(one, other)):
+        return False
+    return True if pair_features(one, other)[0] >= _SAME_WORDS else None
 
 
 class Audit:

@@ -14,7 +14,7 @@ from promptops.runtime.embedding import Embedder, cosine
 from promptops.runtime.facts import facts_of, vetoes
 from promptops.runtime.index import EXACT_UP_TO, Entry, LexicalIndex
 from promptops.runtime.matcher import FEATURES, Matcher, describe, parse_matcher
-from promptops.runtime.semantic import Audit, SemanticCache
+from promptops.runtime.semantic import Audit, SemanticCache, same_answer
 
 NEAR_MISSES = Path(__file__).with_name("near_misses.jsonl")
 TEXT = "How do I reset my password?"
@@ -288,6 +288,21 @@ def test_audited_hits_are_labels_for_the_next_calibration():
         {"a": "Where is my parcel?", "b": "Where's the parcel?", "same": True},
         {"a": "fee for 3", "b": "fee for 5", "same": False},
     ] == audit.labels()
+
+
+@pytest.mark.parametrize(
+    ("served", "fresh", "expected"),
+    [
+        (("{}", {"a": 1}), ("{ }", {"a": 1}), True), (("{}", {"a": 1}), ("{}", {"a": 2}), False), (("x", None), ("x", {"a": 1}), False),
+        (("Two working days.", None), ("two  working days.", None), True), (("It takes 2 days.", None), ("It takes 5 days.", None), False),
+        (("You can return it within the month.", None), ("You cannot return it within the month.", None), False),
+        (("Returns are free within 30 days of delivery.", None), ("Within 30 days of delivery returns are free.", None), True),
+        (("Please ask our support desk.", None), ("The warehouse closes at night.", None), None),
+    ],
+)  # fmt: skip
+def test_answers_are_compared_by_value_and_texts_by_their_facts(served, fresh, expected):
+    """A text in quite other words is undecided: neither counted as right nor as wrong."""
+    assert expected is same_answer(served, fresh)
 
 
 def test_the_audited_share_is_random_and_as_asked():
