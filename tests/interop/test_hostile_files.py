@@ -40,7 +40,7 @@ _CONFIGS = st.fixed_dictionaries(
     },
 )
 _HEADS = st.fixed_dictionaries({}, optional=dict.fromkeys(("name", "model", "inputs", "sample", "outputs", "template", "config", "input", "output", "inputSchema", "description", "tools"), _VALUES))  # fmt: skip
-_QUIET = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_QUIET = settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _survives(form, path):

@@ -47,9 +47,10 @@ providers:
 assertionTemplates:
   short: {type: word-count, value: {min: 1, max: 200}}
   number: &number {type: is-json, value: {type: object, required: [n], properties: {n: {type: integer}}}}
-defaultTest: file://default.yaml
+defaultTest: {assert: [{$ref: "#/assertionTemplates/short"}]}
 tests:
-  - tests/*.yaml
+  - file://default.yaml
+  - file://tests/*.yaml
 """
 
 TABLE = """\
@@ -62,7 +63,7 @@ ROWS = """\
 question,__expected,__expected2,__description,__metadata:lang
 Capital of France?,contains: Paris,not-contains: Lyon,france,en
 "Say {""a"": 1}",is-json,contains-json,json,en
-Hauptstadt von Italien?,icontains-any: "Rom, Roma",levenshtein(4): Rom,italy,de
+Hauptstadt von Italien?,"icontains-any: Rom, Italien",levenshtein(30): Rom,italy,de
 No assertion here,,,none,de
 """
 
@@ -80,7 +81,7 @@ SHAPES = {
         "promptfooconfig.yaml": CHAT,
         "prompts/terse.json": json.dumps([{"role": "system", "content": "Be terse."}, {"role": "user", "content": "{{ topic }} in {{ lang }}"}]),
         "prompts/long.txt": "Write about {{ topic | upper }}.\n{% if lang %}Use {{ lang }}.{% endif %}\n",
-        "default.yaml": "assert:\n  - {$ref: '#/assertionTemplates/short'}\n",
+        "default.yaml": "- {vars: {topic: sand, lang: en}, assert: [{type: contains, value: sand}]}\n",
         "tests/a.yaml": "- vars: {topic: file://../topics/sea.txt, lang: en}\n- vars: {topic: sky, lang: de}\n  assert:\n    - {type: contains-any, value: [Himmel, sky]}\n",
         "topics/sea.txt": "the sea",
         "tests/b.yaml": "vars: {topic: wind, lang: en}\nassert:\n  - type: assert-set\n    assert:\n      - {type: icontains, value: WIND}\n      - {type: not-equals, value: nothing}\n",
@@ -115,7 +116,7 @@ def test_configuration_lints_and_evaluates_at_once(foreign, call, tmp_path, shap
     assert 0 == outcome.code, outcome.out + outcome.err
     lost = [part for part in outcome.json["parts"] if part["status"] == "lost"]
     assert [] == lost
-    assert {"labels": 3, "chat": 3, "table": 4}[shape] == outcome.json["cases"]
+    assert {"labels": 3, "chat": 4, "table": 4}[shape] == outcome.json["cases"]
     from conftest import Sandbox
 
     made = Sandbox(tmp_path / "made")
@@ -212,6 +213,42 @@ def test_variants_become_candidates_of_one_prompt(foreign, call, tmp_path):
     assert "Long {{ q }} for {{ who }}" in (tmp_path / "made/prompts/two/candidates/prompt-2/prompt.md").read_text()
 
 
+def test_label_of_a_prompt_names_its_candidate(foreign, call, tmp_path):
+    """What a person called a prompt there is what the candidate is called here."""
+    _write(
+        foreign,
+        {
+            "c.yaml": "prompts: ['{{ q }}', {id: file://b.txt, label: With more words}]\ntests: [{vars: {q: x}}]\n",
+            "b.txt": "More: {{ q }}",
+        },
+    )
+
+    outcome = call(
+        "import", "promptfoo", str(foreign / "c.yaml"), "--name", "a", "--into", str(tmp_path / "made"), "--json"
+    )
+
+    assert ["with-more-words"] == outcome.json["candidates"]
+
+
+def test_row_with_too_many_cells_is_no_table(foreign, call, tmp_path):
+    """A comma outside quotes shifts every cell after it: the table is refused with the line, not read wrongly."""
+    _write(
+        foreign,
+        {
+            "c.yaml": "prompts: ['{{ q }}']\ntests: [{vars: {q: x}}, file://t.csv]\n",
+            "t.csv": "q,__expected\na,contains: b,c\n",
+        },
+    )
+
+    found = call(
+        "import", "promptfoo", str(foreign / "c.yaml"), "--name", "a", "--into", str(tmp_path / "made"), "--json"
+    ).json
+
+    assert [("c.yaml:2", True)] == [
+        (part["where"], "line 2 has 3 cells" in part["why"]) for part in found["parts"] if part["status"] == "lost"
+    ]
+
+
 def test_role_line_in_a_prompt_stays_text(foreign, call, tmp_path, monkeypatch):
     """A line `user:` in a plain prompt does not start a message."""
     _write(
@@ -244,7 +281,7 @@ def test_links_become_inputs(foreign, call, tmp_path):
     assert (0, {"q": "x", "link_1": "https://example.com/a", "link_2": "${HOME}"}) == (outcome.code, row["inputs"])
 
 
-def test_L11_nothing_of_a_hostile_configuration_is_run_read_or_copied(foreign, call, tmp_path):
+def test_L11_L12_nothing_of_a_hostile_configuration_is_run_read_or_copied(foreign, call, tmp_path):
     """Code is not run, files outside the folder are not read, keys and environment variables are not copied."""
     (tmp_path / "secret.txt").write_text("TOP SECRET")
     (foreign / "link.txt").symlink_to(tmp_path / "secret.txt")
@@ -300,7 +337,7 @@ tests:
          "  b: [1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9]}}]"), "1296 combinations"),
     ],
 )  # fmt: skip
-def test_L12_configuration_that_cannot_be_read_is_refused_and_nothing_is_written(foreign, call, tmp_path, text, said):
+def test_L10_configuration_that_cannot_be_read_is_refused_and_nothing_is_written(foreign, call, tmp_path, text, said):
     """Bad input ends in 2, says where, and leaves no file behind."""
     _write(foreign, {"c.yaml": text})
 

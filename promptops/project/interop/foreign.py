@@ -80,6 +80,10 @@ def read_csv(text: str) -> Iterator[tuple[int, dict[str, str]]]:
     for number, row in enumerate(rows):
         if number >= MAX_ROWS:
             raise DataError(f"more than {MAX_ROWS} rows")
+        if len(row) > len(header):
+            raise DataError(
+                f"line {line} has {len(row)} cells, the header {len(header)}", hint="put a cell with a comma in quotes"
+            )
         if any(row):
             yield line, {name.strip(): cell for name, cell in zip(header, row, strict=False)}
         line = rows.line_num + 1

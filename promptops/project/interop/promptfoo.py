@@ -156,15 +156,16 @@ class _Reader:
 
     def _prompts(self, spec: Any, number: int) -> Iterator[_Prompt]:
         where = self.lines.at("prompts", number)
-        label = f"prompt-{number + 1}"
+        label, stated = f"prompt-{number + 1}", ""
         if isinstance(spec, dict):
-            label = str(spec.get("label") or spec.get("id") or label)
+            stated = str(spec.get("label") or "")
+            label = stated or str(spec.get("id") or label)
             spec = spec.get("raw") or spec.get("id")
         if not isinstance(spec, str):
             self.losses.lost(where, "prompt", "it is no text and no file")
             return
         if _is_file(spec):
-            yield from self._prompt_files(spec, where, label)
+            yield from self._prompt_files(spec, where, stated)
             return
         yield from self._one(spec, where, label)
 
@@ -178,7 +179,7 @@ class _Reader:
             except PromptopsError as error:
                 self.losses.lost(where, f"prompt {path[:60]}", error.problems[0].why or error.problems[0].what)
                 continue
-            stem = Path(path).stem
+            stem = label or Path(path).stem
             parts = (
                 [text]
                 if path.endswith((".json", ".yaml", ".yml"))
