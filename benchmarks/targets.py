@@ -14,6 +14,7 @@ from benchmarks.corpus import NAME, make_project
 from benchmarks.measure import Cost, Figure, cost_of, cpu_so_far_s, finish, middle, start
 from benchmarks.model_runs import MODEL_RUNS
 from benchmarks.release import RELEASES
+from benchmarks.service import SERVICE
 from benchmarks.tagged import make_repository, prompt_name
 
 PYTHON = sys.executable
@@ -112,7 +113,7 @@ def history(folder: Path) -> Iterator[Figure]:
 
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "startup": startup, "overhead": overhead, "memory": memory, "scan": scan, "million": million, "history": history,
-    **MODEL_RUNS, **RELEASES,
+    **MODEL_RUNS, **RELEASES, **SERVICE,
 }  # fmt: skip
 
 
