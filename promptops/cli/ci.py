@@ -10,6 +10,9 @@ from promptops.cli.reports import Output, Reports, write_whole
 from promptops.core.errors import DataError, ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from promptops.evaluation.changed import Change
     from promptops.evaluation.ci import CiResult
     from promptops.project.github import GitHubJob
     from promptops.project.project import Project
@@ -58,7 +61,7 @@ def run(
     found = check_change(
         project, base or _base(project.git, job), _opener(max_cost=max_cost, quiet=as_json), model=model,
         keyless=keyless or bool(job and job.fork),
-        accepted=accept_policy_change or (),
+        accepted=accept_policy_change or (), approved=_approved(project),
     )  # fmt: skip
     reports.write([item.evaluation for item in found.items if item.evaluation])
     if result:
@@ -163,6 +166,24 @@ def _base(git: Any, job: "GitHubJob | None") -> str:
         why="there is neither a main branch here nor a CI system that says so",
         hint="name it with --base REF",
     )
+
+
+def _approved(project: "Project") -> "Callable[[Change], bool]":
+    """Whether signed evidence for exactly this content exists; asked only for what changed."""
+    from promptops.core.errors import PromptopsError
+    from promptops.evaluation.plan import utc_now
+    from promptops.release.approve import approved_before
+    from promptops.release.desk import open_desk
+
+    def approved(change: "Change") -> bool:
+        try:
+            return bool(change.subject) and approved_before(
+                open_desk(project, clock=utc_now, need_rules=False), change.subject
+            )
+        except PromptopsError:  # no rules, no protected branch: then it is evaluated
+            return False
+
+    return approved
 
 
 def _diffs(project: "Project", found: "CiResult") -> "list[PromptDiff]":

@@ -74,7 +74,8 @@ class _Content:
 
     @property
     def keyless(self) -> bool:
-        return self.identity.get("provider") == "local"
+        """Whether neither the model nor a judge needs a key."""
+        return self.identity.get("provider") == "local" and self.evaluable.suite.judge is None
 
     def differs(self, before: "_Content | None") -> tuple[str, ...]:
         if before is None:

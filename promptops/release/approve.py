@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from promptops.core.errors import DataError, EvaluationError, RefusedError
@@ -19,7 +20,7 @@ from promptops.release.content import Content, content_at
 from promptops.release.desk import Desk
 from promptops.release.evidence import SIGN_OFF, TEST_RESULT, Evidence, envelope, put_evidence, read_evidence, statement
 from promptops.release.ledger import VersionTag, read_ledger
-from promptops.release.share import Share, prefixes_of
+from promptops.release.share import Share, evidence_prefix, prefixes_of
 from promptops.release.tags import utc
 
 _MAX_COMMENT = 2_000
@@ -87,6 +88,17 @@ def approve(
         offline=offline,
         signed=signer is not None,
     )
+
+
+def approved_before(desk: Desk, subject: str) -> bool:
+    """Whether a trusted signature says that exactly this content passed its gate; never in unsigned mode, where anybody could."""
+    if desk.trust.unsigned:
+        return False
+    if desk.remote:
+        with suppress(EvaluationError):  # without it what is here decides, and less is approved, not more
+            Share(desk.git, desk.remote).look([evidence_prefix(subject)])
+    known = read_evidence(desk.git, desk.trust, [subject], desk.clock())
+    return any(item.kind == TEST_RESULT and item.counts for item in known)
 
 
 def sign_off(desk: Desk, name: str, *, comment: str, at: str, model: str, judge: str, offline: bool) -> Approval:
