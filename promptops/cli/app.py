@@ -12,6 +12,7 @@ from promptops.cli import (
     explain,
     export,
     files,
+    golden,
     history,
     interop,
     judge,
@@ -78,6 +79,7 @@ app.command("approve")(release.approve)
 app.command("release")(release.release)
 app.command("audit-log")(release.audit_log)
 app.command("doctor")(release.doctor)
+app.add_typer(golden.app, name="golden", help="The cases: import, export.")
 app.add_typer(baseline.app, name="baseline", help="Recorded draws: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")
 app.command("cost")(semantic.cost)

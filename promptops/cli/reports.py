@@ -66,12 +66,12 @@ class Reports:
             sys.stdout.write(writer(self.shown)(evaluations))
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str, *, newline: str | None = None) -> None:
     """Replace a file by one that is complete, or leave it as it was. Raises EvaluationError."""
     made = ""
     try:
         handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline=newline) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -5,7 +5,7 @@ No list of all cases is ever made; the scan keeps about 100 bytes a row for the 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ class _Scanner:
 
     def finish(self, lines_digest: bytes) -> GoldenScan:
         self.records.sort()
-        self._find_duplicates()
+        self.find_duplicates()
         if not self.records and not self.problems:
             self.problems.append(Problem(what="no cases", where=self.where, hint="write at least one golden case"))
         if not self.problems:
@@ -204,7 +204,7 @@ class _Scanner:
                 continue
             del self.unseen[pointer]
 
-    def _find_duplicates(self) -> None:
+    def find_duplicates(self) -> None:
         """Equal ids are neighbours in the sorted records."""
         lines: dict[bytes, list[int]] = {}
         before, previous = b"", None
@@ -277,6 +277,19 @@ def read_rows(path: Path, prompt: Prompt) -> list[Case]:
     if problems:
         raise DataError(problems=problems)
     return rows
+
+
+def check_rows(
+    suite: Suite, prompt: Prompt, rows: Iterable[tuple[str, Mapping[str, Json]]], *, max_case_bytes: int
+) -> tuple[Problem, ...]:
+    """What is wrong with each row of another file (`where` is `file:line`) as a case of this suite; nothing is said of the set."""
+    scanner = _Scanner(suite, prompt, max_case_bytes)
+    for where, row in rows:
+        scanner.where, _, number = where.rpartition(":")
+        scanner.add(int(number), canonical_json(dict(row)))
+    scanner.records.sort()
+    scanner.find_duplicates()
+    return tuple(scanner.problems)
 
 
 def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
