@@ -33,7 +33,8 @@ def start_run(
     _check_cap(plan, client, options)
     _check_handles(plan, client, options)
     judges = judges or plan.connect_judges()
-    options = replace(options, reuse=options.reuse and not isinstance(client, ReplayClient))
+    recorded = isinstance(client, ReplayClient)
+    options = replace(options, reuse=options.reuse and not recorded, reuse_judge=options.reuse_judge and not recorded)
     header = replace(plan.header(clock()), reuse=options.reuse)
     with run_lock(root, header.id):
         store.begin_run(header)
@@ -55,7 +56,10 @@ def continue_run(
     judges = judges or plan.connect_judges()
     with run_lock(root, run.id):
         killed = store.run(run.id).state == "running"  # nobody runs it: we have its lock
-        options = replace(options, reuse=options.reuse and run.header.reuse, careful=killed)
+        own = not run.header.reuse
+        options = replace(
+            options, reuse=options.reuse and not own, reuse_judge=options.reuse_judge and not own, careful=killed
+        )
         stored, _ = store.count_results(run.id)
         if run.state in ("complete", "incomplete") and stored >= run.header.planned and not forget_unanswered:
             return Executed(run=run, progress=Progress(planned=run.header.planned))

@@ -1,6 +1,10 @@
 """Judges measured against people: honest ones may block, and each way to go wrong is found out."""
 
 import json
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +12,7 @@ import pytest
 
 from conftest import PROMPT, Sandbox
 from faults.provider_runs import Command
-from faults.server import Call, Fault, FaultServer, Script, answer
+from faults.server import Call, Fault, FaultServer, Script, answer, hang
 from judge.judges import RUBRIC, blocks, honest, judge, judged_project, says, verdict
 from promptops.project.labels import Label, add_labels
 from promptops.project.project import open_project
@@ -310,3 +314,31 @@ def test_there_is_nothing_to_attack_in_answers_with_full_marks(sandbox: Sandbox,
 
     assert 2 == finished.code
     assert "no answer has room to rise" in finished.out
+
+
+def test_an_interrupted_calibration_keeps_what_was_answered(sandbox: Sandbox, call: Command):
+    """Ctrl-C ends with 130 and stores no calibration; the same command goes on and pays only the rest."""
+    hold, held = threading.Event(), threading.Event()
+    truth = honest(sandbox)
+
+    def script(asked: Call) -> Fault:
+        if asked.number > 20 and not hold.is_set():
+            held.set()
+            return hang
+        return judge(truth)(asked)
+
+    with FaultServer(script) as server:
+        judged_project(sandbox, server.url, timeout_s=60)
+        label_answers(sandbox)
+        process = subprocess.Popen([sys.executable, "-m", "promptops", "judge", "calibrate", PROMPT], cwd=sandbox.root, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)  # fmt: skip
+        assert held.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        stored = sandbox.path(f"golden/{PROMPT}.calibrations.jsonl").exists()
+        hold.set()
+        before = len(server.calls)
+        finished = call("judge", "calibrate", PROMPT, "--json")
+
+    assert (130, False, 0) == (process.returncode, stored, finished.code), err
+    assert finished.json["calls"] == len(server.calls) - before <= 264 - 20

@@ -253,3 +253,21 @@ def test_the_folder_is_private_and_ignored_by_git(store: Store):
     folder = store.path.parent
 
     assert (0o700, "*\n") == (folder.stat().st_mode & 0o777, (folder / ".gitignore").read_text("utf-8"))
+
+
+def test_a_store_that_knew_no_judges_is_brought_up_to_date(tmp_path: Path):
+    """Version 1 lacks the table of verdicts; its rows stay as they are."""
+    open_store(tmp_path).close()
+    path = tmp_path / ".promptops" / "store.sqlite3"
+    older = sqlite3.connect(path)
+    older.executescript("drop table verdicts; pragma user_version = 1; insert into limits values ('k', 1, 2, 3, 4)")
+    older.close()
+
+    store = open_store(tmp_path)
+    kept, verdicts = store.blocked_until("k"), list(store.verdicts("20260101-000000-aaaaaa"))
+    store.close()
+
+    newer = sqlite3.connect(path)
+    version = newer.execute("pragma user_version").fetchone()[0]
+    newer.close()
+    assert (4.0, [], VERSION) == (kept, verdicts, version)
