@@ -1,6 +1,6 @@
 """Kill flags from an application's own OpenFeature provider: asked once in the request's way, then from the watcher."""
 
-import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from promptops.runtime.flags import KILL_ALL
@@ -24,7 +24,6 @@ class OpenFeatureKills:
         self._reasons: dict[tuple[str, str], str] = {}
         self._used: set[tuple[str, str]] = set()
         self._fresh: frozenset[tuple[str, str]] = frozenset()
-        self._lock = threading.Lock()
 
     def reason(self, name: str, tenant: str) -> str:
         pair = (name, tenant)
@@ -59,9 +58,10 @@ class OpenFeatureKills:
             if details.value:
                 reason = f"flag {key} is on"
                 break
-        with self._lock:
-            self._reasons.pop(pair, None)
-            self._reasons[pair] = reason
-            if len(self._reasons) > MAX_PAIRS:
-                self._reasons.pop(next(iter(self._reasons)))
+        self._reasons.pop(pair, None)
+        self._reasons[pair] = reason
+        if len(self._reasons) > MAX_PAIRS:
+            # No lock, which a fork could leave held: a thread that comes between only leaves one pair more for a while.
+            with suppress(RuntimeError, StopIteration):
+                self._reasons.pop(next(iter(self._reasons)), None)
         return reason

@@ -91,7 +91,7 @@ def test_a_bundle_is_served_and_a_stop_finishes_what_was_begun(sandbox: Sandbox,
     """SIGTERM while a model is being asked: the caller gets the answer, the process ends with 0."""
     bundle = bundle_for(PROMPT, tmp_path, root=sandbox.root, model="small")
     events = tmp_path / "events.jsonl"
-    with serving(bundle, "--base-url", held.url, "--events", str(events)) as (process, said):
+    with serving(bundle, "--base-url", held.url, "--events", str(events), "--otel") as (process, said):
         answers: list[str | None] = []
 
         def ask() -> None:

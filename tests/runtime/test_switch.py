@@ -358,3 +358,33 @@ def test_the_environment_names_the_flags_file(flags: Path):
     switch.close()
 
     assert [True, False] == found
+
+
+def test_openfeature_answers_are_bounded_and_only_used_ones_are_asked_again():
+    """The watcher's work grows with what is used, not with how many tenants there ever were."""
+    from openfeature import api
+    from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
+
+    from promptops.runtime.openfeature import MAX_PAIRS, OpenFeatureKills
+
+    api.set_provider(
+        InMemoryProvider({"promptops.kill": InMemoryFlag("off", {"on": True, "off": False})}), "bounds-test"
+    )
+    client = api.get_client("bounds-test")
+    asked: list[str] = []
+    evaluate = client.get_boolean_details
+    client.get_boolean_details = lambda key, *rest: asked.append(key) or evaluate(key, *rest)
+    kills = OpenFeatureKills(client)
+    kills._reasons = {("old", str(number)): "" for number in range(MAX_PAIRS)}
+    kills.reason("triage", "acme")
+    kept = len(kills._reasons)
+    kills.refresh()
+    once = len(asked)
+    kills.reason("triage", "acme")
+    memory = len(asked)
+    kills.refresh()
+    kills.refresh()
+    later = len(asked)
+    api.clear_providers()
+
+    assert (MAX_PAIRS, 4, 4, 6) == (kept, once, memory, later)

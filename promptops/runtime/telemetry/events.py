@@ -71,6 +71,7 @@ class EventsFile:
     def _hand_over(self, first: Any, second: Any) -> None:
         if self._pid != os.getpid():
             self._waiting.clear()  # they are the parent's, and it writes them
+            self._dropped = 0
             self._reset()
         if len(self._waiting) >= _MAX_WAITING:
             self._dropped += 1
