@@ -36,6 +36,19 @@ candidate=$(run_id support-summary)
 say "4. What happened"
 run promptops explain "$candidate" lang=ja --limit 1
 
+say "5. The prompt in a service: one bundle, 200 people at once, and a model that goes down half-way"
+bundle=$(mktemp -d)
+trap 'rm -rf "$bundle"' EXIT
+project=$PWD
+if ! git rev-parse --verify --quiet HEAD >/dev/null; then
+  project=$bundle/project
+  mkdir "$project"
+  cp -r prompts golden rubrics pyproject.toml "$project"
+  (cd "$project" && git init -q && git add -A && git -c user.name=demo -c user.email=demo@example.com commit -qm demo)
+fi
+(cd "$project" && run promptops export support-triage --development --model small -o "$bundle/support")
+run "$(dirname "$(command -v promptops)")/python" docs/demo_service.py "$bundle/support"
+
 cat <<END
 
 The gate exited with 1, so a pull request with this change would be blocked: Japanese has no blanks

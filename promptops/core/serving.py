@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from promptops.core.money import parse_usd
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from promptops.core.jsontext import Json
 
 Dimension = Literal["tenant", "feature", "model"]
+_nanousd = lru_cache(parse_usd)
 LADDER = ("stale", "search", "rules", "queue", "text")
 """Steps of the fallback ladder, in the order they are tried."""
 
@@ -67,7 +69,7 @@ class BreakerSettings:
 
     @property
     def nanousd_per_minute(self) -> int | None:
-        return parse_usd(self.usd_per_minute) if self.usd_per_minute else None
+        return _nanousd(self.usd_per_minute) if self.usd_per_minute else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class BudgetRule:
 
     @property
     def nanousd(self) -> int | None:
-        return parse_usd(self.usd) if self.usd else None
+        return _nanousd(self.usd) if self.usd else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,7 @@ class Breaker:
         self._failed = self._slow = 0
         self._spent: deque[tuple[float, int]] = deque()
         self._spent_nanousd = 0
+        self._limit_nanousd = settings.nanousd_per_minute
         self._state: Literal["closed", "open", "half-open"] = "closed"
         self._until = self._wait_until = 0.0
         self._pause_s = settings.open_s
@@ -149,7 +150,7 @@ class Breaker:
             self._slow -= old_slow
 
     def _spend(self, now: float, cost_nanousd: int) -> None:
-        limit = self._settings.nanousd_per_minute
+        limit = self._limit_nanousd
         if limit is None:
             return
         self._spent.append((now, cost_nanousd))

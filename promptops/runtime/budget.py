@@ -65,7 +65,8 @@ def used_of(holds: Sequence[Hold], spend: Spend) -> list[int]:
 
 def worst_tokens(contents: Sequence[str]) -> int:
     """More input tokens than these messages can have: a token is at least one byte."""
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in contents) + _PER_MESSAGE_TOKENS * len(contents)
+    total = sum(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in contents)
+    return total + _PER_MESSAGE_TOKENS * len(contents)
 
 
 def settled(answer: "Answer", worst: Spend) -> Spend:

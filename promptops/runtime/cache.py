@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from promptops.core.jsontext import Json, JsonError, canonical_json, parse_json
@@ -43,6 +44,7 @@ class Kept:
             return None
 
 
+@lru_cache(maxsize=4096)
 def partition_of(tenant: str) -> str:
     """The wall between tenants; chosen before anything is searched. Two tenants share it only if they are the same text."""
     return hashlib.blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=16, person=b"tenant").hexdigest()

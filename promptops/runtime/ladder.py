@@ -46,7 +46,7 @@ def _search(job: Job, step: FallbackStep, reason: str) -> Flow:
 
 def _rules(job: Job, _step: FallbackStep, reason: str) -> Flow:
     passages = job.outside if job.outside is not None else job.lane.library.retrieve(job.request.inputs)
-    found = rules_answer(job.lane.release.prompt, job.request, passages)
+    found = rules_answer(job.lane.rules, job.lane.release.prompt, job.request, passages)
     return (yield from _stand_in(job, found, "rules", reason))
 
 

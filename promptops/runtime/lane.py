@@ -14,6 +14,7 @@ from promptops.runtime.grounding import Library
 from promptops.runtime.guardrails import Guard
 from promptops.runtime.pace import ExtraCalls, Latencies
 from promptops.runtime.router import Router, parse_router, routing_text
+from promptops.runtime.stand_in import open_rules
 from promptops.runtime.state import MemoryState, State, StateError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Lane:
         self.caches = settings.cache.ttl_s > 0
         self.library = Library(release.prompt)
         self.guard = Guard(release)
+        self.rules = open_rules(release.prompt) if any(step.step == "rules" for step in settings.fallback) else None
         self.router: Router | None = parse_router(release.router) if release.router is not None else None
         self._new_budgets()
         specs = [[models[alias].provider, models[alias].model] for alias in (self.small, self.large)]

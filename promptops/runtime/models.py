@@ -12,6 +12,7 @@ from promptops.core.errors import DataError, RefusedError
 if TYPE_CHECKING:
     from promptops.core.prompt import Prompt
     from promptops.models.base import Client
+    from promptops.models.local import LocalClient
     from promptops.runtime.bundle import ModelSpec
 
 _NO_LIMIT_S = 3600.0
@@ -83,7 +84,7 @@ class Models:
         return HttpClient(base_url=endpoint.base_url, model=spec.model, key=Secret(self._keys[model]), price=spec.price, timeout_s=_NO_LIMIT_S)  # fmt: skip
 
 
-def local_client(name: str, prompt: "Prompt") -> "Client | None":
+def local_client(name: str, prompt: "Prompt") -> "LocalClient | None":
     """A local model of a prompt, None when the prompt does not configure it or it needs the golden cases."""
     from promptops.models.local import LocalClient
     from promptops.models.local.echo import Echo

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from promptops.core.jsontext import Json, canonical_json
 from promptops.core.serving import FallbackStep
@@ -13,6 +13,7 @@ from promptops.runtime.models import local_client
 if TYPE_CHECKING:
     from promptops.core.knowledge import Hit, Passage
     from promptops.core.prompt import Prompt
+    from promptops.models.local import LocalModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +47,25 @@ def _shaped(prompt: "Prompt", hits: "Sequence[Hit]", query: str) -> str:
     return value if isinstance(value, str) else canonical_json(value).decode()
 
 
-def rules_answer(prompt: "Prompt", request: Request, passages: "tuple[Passage, ...]") -> StandIn | None:
-    """What the rules of the prompt say; None when it has none, or they find nothing."""
+def open_rules(prompt: "Prompt") -> "LocalModel | None":
+    """The rules of a prompt, compiled, with what they need already loaded; None when it has none."""
     if "rules" not in prompt.rules:
+        return None
+    from promptops.core.checks.forms import detect_language
+
+    client = local_client("rules", prompt)
+    if any("detect" in rule for rules in prompt.rules["rules"].values() for rule in rules):
+        detect_language("warm")  # its model takes a second to load, and a request in need has no second to give
+    return client.model if client is not None else None
+
+
+def rules_answer(rules: "LocalModel | None", prompt: "Prompt", request: Request, passages: "tuple[Passage, ...]") -> StandIn | None:  # fmt: skip
+    """What the rules say; None when there are none, or they find nothing."""
+    if rules is None:
         return None
     from promptops.models.base import ModelRequest
 
-    client: Any = local_client("rules", prompt)
-    value = client.model.respond(ModelRequest(messages=(), inputs=request.inputs, passages=passages, output_format=prompt.output_format))  # fmt: skip
+    value = rules.respond(ModelRequest(messages=(), inputs=request.inputs, passages=passages, output_format=prompt.output_format))  # fmt: skip
     text = value if isinstance(value, str) else canonical_json(value).decode()
     return StandIn(text=text, passages=passages) if text and value != {} else None
 
