@@ -41,9 +41,9 @@ def calibrate(
     no_cache: NoCache = False,
     as_json: Json = False,
 ) -> int:
-    """Compare the judge with people's labels, and store what it may be used for.
+    """Compare the judge with people's labels.
 
-    Exit 1 when it is too weak to block a change, 3 when it gives no verdicts.
+    Stores what its verdicts may be used for, for exactly this judge. Exit 1 when it is too weak to block a change, 3 when it gives no verdicts.
     """
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.calibrate import calibrate as compare
@@ -75,7 +75,10 @@ def report(
     labels: Labels = None,
     as_json: Json = False,
 ) -> int:
-    """The pass rate with the judge's errors taken out, beside the raw one. Asks nobody."""
+    """Show the pass rate without the judge's errors.
+
+    Beside the raw one, by category. Asks nobody.
+    """
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.judge_report import report_on
     from promptops.project.calibrations import read_calibrations
@@ -113,9 +116,9 @@ def attack(
     no_cache: NoCache = False,
     as_json: Json = False,
 ) -> int:
-    """Append texts that try to talk the judge into a pass; no score may rise.
+    """Try to talk the judge into a pass.
 
-    Exit 1 when one did.
+    Appends texts to answers that people or checks failed; no score may rise. Exit 1 when one did.
     """
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.attack import attack_judge, find_targets
