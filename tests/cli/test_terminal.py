@@ -167,3 +167,23 @@ def test_L6_an_ascii_stdout_takes_every_text(sandbox: Sandbox, env: dict[str, st
     )
     assert "\\u914d\\u9054" in found[1].out
     assert {"feedback": "配達が遅い 😀 naïve"} == json.loads(found[2].out)["inputs"]
+
+
+def test_long_history_is_paged_on_a_terminal_only(sandbox: Sandbox):
+    """What does not fit the window goes through the user's pager; a pipe, `--no-pager` and PAGER=cat print it as it is."""
+    sandbox.commit_all()
+    pager = sandbox.write("pager.sh", "#!/bin/sh\necho PAGED\nhead -n 2\n")
+    pager.chmod(0o755)
+    name = "feedback-sentiment"
+    command = ("blame", name)
+    for number in range(30):  # more lines than a window has
+        sandbox.replace(f"prompts/{name}/prompt.md", "Mixed feedback", f"Rule {number}.\nMixed feedback")
+
+    _, paged = on_terminal(sandbox, *command, PAGER=str(pager))
+    _, plain = on_terminal(sandbox, *command, "--no-pager", PAGER=str(pager))
+    _, cat = on_terminal(sandbox, *command, PAGER="cat")
+    piped = sandbox.run(*command, env={"PAGER": str(pager)}).out
+
+    assert ("PAGED" in paged, "Rule 3." in paged) == (True, False)
+    assert not any("PAGED" in text for text in (plain, cat, piped))
+    assert all("Rule 3." in text for text in (plain, cat, piped))

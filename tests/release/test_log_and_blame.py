@@ -67,6 +67,18 @@ def test_log_shows_unreleased_commits_and_described_changes(sandbox, call):
     ]
 
 
+def test_described_change_that_a_version_has_is_not_pending(sandbox, call):
+    """Fragments stay in the tree after a release; the version that had them has described them."""
+    sandbox.write(".changeset/owls.md", f'---\n"{NAME}": minor\n---\n\nOld news.\n')
+    commit = sandbox.commit_all("Begin")
+    release_version(sandbox, NAME, "v1.0.0", commit, bump="major")
+    sandbox.write(".changeset/cats.md", f'---\n"{NAME}": patch\n---\n\nFresh news.\n')
+
+    found = call("log", NAME, "--json").json
+
+    assert ["Fresh news."] == [item["text"] for item in found["pending"]]
+
+
 def test_log_of_a_broken_channel_says_so(sandbox, call):
     """A gap in the events is named instead of a version that may not be live."""
     commit = sandbox.commit_all("Begin")
