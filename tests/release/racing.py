@@ -11,15 +11,17 @@ from conftest import REPOSITORY
 VERSIONS = ("1.1.0", "1.2.0")
 
 
-def race(clones: Sequence[Path], environment: Mapping[str, str], name: str, rounds: int) -> list[tuple[int, int, bool]]:
-    """(winners, losers with exit 5, whether losers hold just what the remote has) of each round.
+def race(
+    clones: Sequence[Path], environment: Mapping[str, str], name: str, rounds: int, start: int = 0
+) -> list[tuple[int, int, bool]]:
+    """(winners, losers with exit 5, whether losers hold just what the remote has) of each round, numbered from `start`.
 
     Before each round a channel of its own is promoted to 1.0.0 in the first clone; then all clones promote at the same moment, each to a
     version of its own.
     """
     env = os.environ | dict(environment) | {"PYTHONPATH": str(REPOSITORY), "GIT_CONFIG_GLOBAL": os.devnull}
     found: list[tuple[int, int, bool]] = []
-    for number in range(rounds):
+    for number in range(start, start + rounds):
         channel = f"race-{number}"
         command = [sys.executable, "-m", "promptops", "promote"]
         subprocess.run(
