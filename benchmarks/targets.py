@@ -13,6 +13,7 @@ from statistics import median
 from benchmarks.corpus import NAME, make_project
 from benchmarks.measure import Cost, Figure, cost_of, cpu_so_far_s, finish, middle, start
 from benchmarks.model_runs import MODEL_RUNS
+from benchmarks.monitor import monitor
 from benchmarks.pages import pages
 from benchmarks.release import RELEASES
 from benchmarks.runtime import RUNTIME
@@ -114,7 +115,7 @@ def history(folder: Path) -> Iterator[Figure]:
 
 
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
-    "pages": pages,
+    "pages": pages, "monitor": monitor,
     "startup": startup, "overhead": overhead, "memory": memory, "scan": scan, "million": million, "history": history,
     **MODEL_RUNS, **RELEASES, **SERVICE, **RUNTIME,
 }  # fmt: skip

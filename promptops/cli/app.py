@@ -17,6 +17,7 @@ from promptops.cli import (
     interop,
     judge,
     kill,
+    monitor,
     queue,
     release,
     reports,
@@ -66,6 +67,7 @@ app.command("alternatives")(alternatives.alternatives)
 app.command("report")(reports.report)
 app.command("view")(runs.view)
 app.command("kill")(kill.kill)
+app.command("monitor")(monitor.monitor)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(ci.app, name="ci", help="The jobs of a pull request: run, gate, comment.")

@@ -65,7 +65,10 @@ def environment() -> Any:
     from minijinja import Environment
 
     return Environment(
-        templates={name: asset(name) for name in ("base.html", "report.html", "trend.html", "alternatives.html")}
+        templates={
+            name: asset(name)
+            for name in ("base.html", "report.html", "trend.html", "alternatives.html", "monitor.html")
+        }
     )
 
 

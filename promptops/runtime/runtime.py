@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from promptops.core.jsontext import Json
     from promptops.models.base import Client
 
+_FEEDBACK = ("thumbs", "edit", "escalation", "judge")
 _IDS = secrets.token_hex(4)
 
 
@@ -123,6 +124,17 @@ class Runtime:
         if position < len(reply.text):
             yield reply.text[position:]
         yield reply
+
+    def feedback(self, request_id: str, *, good: bool, by: str = "thumbs") -> None:
+        """Tell the observers how a reply did: `by` is thumbs, edit, escalation or judge. Raises DataError for another word or no id.
+
+        `promptops monitor` joins it with the reply by its id and watches the rate of bad answers. No text is taken.
+        """
+        if by not in _FEEDBACK:
+            raise DataError(f"feedback by {by[:40]!r}", hint=f"one of {', '.join(_FEEDBACK)}")
+        if not request_id or len(request_id) > 100 or any(char.isspace() for char in request_id):
+            raise DataError(f"{request_id[:100]!r} is not the id of a request", hint="give reply.request_id")
+        self._shared.notice("feedback_good" if good else "feedback_bad", f"{request_id} {by}")
 
     def reload(self) -> bool:
         """Serve what is at the path now; False when that is what is served already.

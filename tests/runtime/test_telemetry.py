@@ -52,6 +52,7 @@ def test_a_reply_is_one_line_that_monitoring_can_read(path: Path):
         "at": "2026-09-21T14:13:20.000Z", "kind": "reply", "id": "r1", "prompt": "triage", "version": "v1.2.0", "tenant": tenant_hash("acme"),
         "feature": "inbox", "category": "", "source": "model", "degraded": "", "model": "small", "calls": 2, "cost_nanousd": 1_500_000,
         "latency_ms": 250.0, "input_tokens": 100, "output_tokens": 20, "citations": 1, "queued_id": "",
+        "language": "en", "input_chars": 15, "output_chars": 22,
     } == reply  # fmt: skip
     assert {"stage": "route", "decision": "small", "reason": "easy", "at_ms": 10.0} == steps[1]
     assert {

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptops.runtime.language import guess_language
 from promptops.runtime.telemetry.record import tenant_hash, told_reason, why_degraded
 
 if TYPE_CHECKING:
@@ -169,12 +170,14 @@ def reply_event(
     request: "Request", reply: "Reply", *, at: float, salt: str = "", content: bool = False, most_steps: int = 60
 ) -> "dict[str, Json]":
     """A reply as an event; without `content` no text of inputs, answers, or reasons that may quote them."""
+    asked = "\n".join(value for value in request.inputs.values() if isinstance(value, str))
     event: dict[str, Json] = {
         "at": _iso(at), "kind": "reply", "id": reply.request_id[:100], "prompt": reply.prompt[:100], "version": reply.version[:40],
         "tenant": tenant_hash(request.tenant, salt), "feature": request.feature[:100], "category": request.category[:100],
         "source": reply.source, "degraded": why_degraded(reply), "model": reply.model[:100], "calls": reply.calls,
         "cost_nanousd": reply.cost_nanousd, "latency_ms": round(reply.latency_s * 1000, 3), "input_tokens": reply.input_tokens,
         "output_tokens": reply.output_tokens, "citations": len(reply.citations), "queued_id": reply.queued_id[:100],
+        "language": guess_language(asked), "input_chars": len(asked), "output_chars": len(reply.text),
         "steps": [
             {"stage": step.stage[:40], "decision": step.decision[:100], "reason": told_reason(step, content=content), "at_ms": round(step.at_s * 1000, 3)}
             for step in reply.steps[:most_steps]

@@ -1,0 +1,161 @@
+"""promptops monitor: what services do, and what moved."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptops.core.errors import DataError, ExitCode, did_you_mean
+
+if TYPE_CHECKING:
+    from promptops.audit.drift import Drift
+    from promptops.audit.events import Dimension, EventLines, EventReader, Traffic
+
+_VARIABLE = "PROMPTOPS_EVENTS"
+_LOOK_S = 2.0
+
+
+def monitor(
+    events: Annotated[
+        str, typer.Option(metavar="FILE", help=f"The events file of the services; default: {_VARIABLE}.")
+    ] = "",
+    follow: Annotated[
+        bool, typer.Option("--follow", help="A live board; without a terminal: wait for an alert, print it, exit 1.")
+    ] = False,
+    every: Annotated[str, typer.Option(metavar="hour|minute", help="How traffic is cut into buckets.")] = "hour",
+    reference: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="BUCKETS", help="How many first buckets say what is usual; at most a third of all."
+        ),
+    ] = 72,
+    false_alarms: Annotated[
+        float, typer.Option(min=1e-6, max=1000, help="How many to expect a fortnight, at most, over all rates.")
+    ] = 0.2,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIMENSION", help="More tables: version, category, language, tenant, feature (may be repeated)."
+        ),
+    ] = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write it too: .html or .json (may be repeated)."),
+    ] = None,
+    webhook: Annotated[
+        str, typer.Option(metavar="URL", help="Where alerts are posted as JSON; https, or http on this machine.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Show what services do; exit 1 when a rate moved.
+
+    Rates of errors, fallbacks, rejections, bad answers, latency, cost and of every category, language and tenant are compared with their own past.
+    """
+    from contextlib import closing
+
+    from promptops.audit.drift import find_drift
+    from promptops.audit.events import EventLines, EventReader, checked
+
+    address = events or os.environ.get(_VARIABLE, "")
+    if not address:
+        raise DataError("which events?", hint=f"name the file the services write with --events or {_VARIABLE}")
+    if every not in {"hour", "minute"}:
+        raise DataError(f"--every {every[:40]!r}", hint="hour or minute")
+    dimensions, hook = _dimensions(by or []), _hook(webhook)
+    for file in output or ():
+        if not file.endswith((".html", ".json")):
+            raise DataError("the report is a page or JSON", where=file, hint="-o FILE.html or -o FILE.json")
+    path = Path(address)
+    reader = EventReader(every="minute" if every == "minute" else "hour")
+
+    def judge() -> "Drift":
+        return find_drift(reader.traffic, reference=reference, false_alarms=false_alarms)
+
+    with closing(EventLines(path)) as lines:
+        _take(reader, lines)
+        if follow:
+            drift = _follow(reader, lines, judge, dimensions)
+        else:
+            if rest := lines.remainder():
+                reader.add(rest)
+            checked(reader.traffic, path)
+            drift = judge()
+    _tell(reader.traffic, drift, dimensions, output or [], hook, as_json=as_json)
+    return ExitCode.GATE if drift.alerts else ExitCode.OK
+
+
+def _dimensions(names: list[str]) -> "list[Dimension]":
+    from promptops.report.monitor import DIMENSIONS
+
+    found = [known for name in names for known in DIMENSIONS if known == name]
+    for name in names:
+        if name not in DIMENSIONS:
+            raise DataError(f"no table by {name[:40]!r}", hint=did_you_mean(name, DIMENSIONS))
+    return found
+
+
+def _hook(url: str) -> str:
+    from promptops.audit.webhook import check_webhook
+
+    if url:
+        check_webhook(url)
+    return url
+
+
+def _take(reader: "EventReader", lines: "EventLines") -> None:
+    for line in lines:
+        reader.add(line)
+
+
+def _follow(reader: "EventReader", lines: "EventLines", judge: Any, dimensions: "list[Dimension]") -> "Drift":
+    """Until Ctrl-C on a terminal; elsewhere until a rate has moved."""
+    import time
+
+    from promptops.cli.output import console, note
+    from promptops.report.monitor import render_monitor
+
+    if not sys.stdout.isatty():
+        note("waiting for an alert; Ctrl-C ends")
+        while not (drift := judge()).alerts:
+            time.sleep(_LOOK_S)
+            _take(reader, lines)
+        return drift  # type: ignore[no-any-return]
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(Text("waiting for events"), console=console(), screen=True, auto_refresh=False) as live:
+        while True:
+            if reader.traffic.buckets:
+                live.update(render_monitor(reader.traffic, judge(), dimensions), refresh=True)
+            time.sleep(_LOOK_S)
+            _take(reader, lines)
+
+
+def _tell(
+    traffic: "Traffic", drift: "Drift", dimensions: "list[Dimension]", output: list[str], hook: str, *, as_json: bool
+) -> None:
+    from promptops.audit.webhook import post_alerts
+    from promptops.cli.output import emit, emit_json, note
+    from promptops.cli.reports import write_whole
+    from promptops.report.monitor import finding_json, monitor_json, monitor_page, render_monitor
+
+    for file, text in _files(output, lambda: monitor_page(traffic, drift), lambda: monitor_json(traffic, drift)):
+        write_whole(Path(file), text)
+        note(f"wrote {file}")
+    if as_json:
+        emit_json(monitor_json(traffic, drift))
+    else:
+        emit(render_monitor(traffic, drift, dimensions))
+    if hook and drift.alerts:
+        post_alerts(hook, [finding_json(finding) for finding in drift.alerts])
+        note(f"posted {len(drift.alerts)} alerts")
+
+
+def _files(output: list[str], page: Any, document: Any) -> Iterator[tuple[str, str]]:
+    import json
+
+    for file in output:
+        yield file, page() if file.endswith(".html") else json.dumps(document(), ensure_ascii=False, indent=2) + "\n"

@@ -1,0 +1,115 @@
+"""A rate that moved is named, with when it began; one that wanders as it always did is not."""
+
+import math
+import random
+
+import pytest
+from traffic import hours, read
+
+from promptops.audit.drift import always_valid_interval, find_drift
+
+
+def usual(hour: int, rng: random.Random) -> dict:
+    language = "ja" if rng.random() < 0.2 + 0.1 * math.sin(hour / 24 * 2 * math.pi) else "en"
+    return {"language": language, "latency_ms": rng.lognormvariate(5, 0.4), "category": rng.choice(("billing", "delivery")),
+            "tenant": f"t{rng.randrange(8)}", "bad": rng.random() < 0.08 if rng.random() < 0.5 else None}  # fmt: skip
+
+
+def found(change, many: int = 96) -> list[tuple[str, str, str, bool]]:
+    drift = find_drift(read(hours(many, 60, change)), reference=48)
+    assert all("2026-11-03T00" <= finding.since <= finding.seen for finding in drift.alerts)
+    return [(finding.metric, finding.dimension, finding.value, finding.falls) for finding in drift.alerts]
+
+
+def test_traffic_that_wanders_with_the_day_is_steady():
+    """Languages follow their clocks: the limit allows what the reference already did."""
+    assert [] == found(usual)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (lambda rng, event: {"bad": rng.random() < 0.5} if event["language"] == "ja" else {}, ("bad", "language", "ja", False)),
+        (lambda rng, _event: {"tenant": "looping"} if rng.random() < 0.2 else {}, ("share", "tenant", "looping", False)),
+        (lambda _rng, event: {"latency_ms": event["latency_ms"] * 2}, ("slow", "prompt", "", False)),
+        (lambda rng, _event: {"category": "warranty"} if rng.random() < 0.1 else {}, ("share", "category", "warranty", False)),
+        (lambda rng, _event: {"category": "billing"} if rng.random() < 0.9 else {}, ("share", "category", "delivery", True)),
+        (lambda _rng, _event: {"cost_nanousd": 9000}, ("costly", "prompt", "", False)),
+        (lambda rng, _event: {"steps": [{"stage": "model", "decision": "timeout", "reason": "", "at_ms": 5.0}]} if rng.random() < 0.1 else {}, ("errors", "prompt", "", False)),
+        (lambda rng, event: {"steps": [{"stage": "guardrails", "decision": "rejected", "reason": "", "at_ms": 5.0}]} if event["category"] == "billing" and rng.random() < 0.2 else {},
+         ("rejected", "category", "billing", False)),
+    ],
+    ids=["quality of a language", "a tenant loops", "slow", "a new category", "a category goes", "dear", "errors", "rejections of a category"],
+)  # fmt: skip
+def test_what_moved_is_named(changed, expected):
+    """From the third day on; the alert says which rate of which traffic, and since when."""
+
+    def change(hour: int, rng: random.Random) -> dict:
+        event = usual(hour, rng)
+        return event | changed(rng, event) if hour >= 60 else event
+
+    assert expected in found(change)
+
+
+def test_what_came_back_is_no_alert_any_more():
+    """An hour of outage two days ago is history: it is told, and the exit code is good."""
+
+    def change(hour: int, rng: random.Random) -> dict:
+        event = usual(hour, rng)
+        return event | {"latency_ms": 5000.0} if 60 <= hour < 64 else event
+
+    drift = find_drift(read(hours(120, 60, change)), reference=48)
+
+    assert ((), [("slow", "2026-11-03T12")]) == (
+        drift.alerts,
+        [(finding.metric, finding.since) for finding in drift.findings if finding.state == "recovered"],
+    )
+
+
+def test_too_little_traffic_has_no_limits():
+    """Nothing is called steady that could not have been seen to move."""
+    few, short = find_drift(read(hours(90, 1, usual))), find_drift(read(hours(2, 60, usual)))
+
+    assert ({"too few"}, 0, ()) == ({finding.state for finding in few.findings}, short.reference, short.findings)
+
+
+def test_the_threshold_pays_for_every_rate_and_bucket():
+    """K rates, 336 hours a fortnight, 0.2 false alarms: the evidence must pass K * 336 / 0.2."""
+    drift = find_drift(read(hours(9, 60, usual)))
+    rates = 2 * sum(
+        finding.metric == "share" and finding.dimension != "tenant" for finding in drift.findings if not finding.falls
+    )
+    others = sum(finding.metric != "share" or finding.dimension == "tenant" for finding in drift.findings)
+
+    assert pytest.approx((rates + others) * 336 / 0.2) == drift.threshold
+
+
+def test_an_interval_that_holds_at_every_look_is_wider_than_one_for_a_single_look():
+    """Beta(1/2, 1/2) mixture: at 50 of 100 the edges solve log BF = log 20; nothing known is [0, 1]."""
+    low, high = always_valid_interval(50, 100)
+    # by hand: log B(50.5, 50.5) - log B(.5, .5) = 50 log(p (1-p)) + log 20
+    target = math.lgamma(50.5) * 2 - math.lgamma(101) - math.log(math.pi) + math.log(0.05)
+
+    assert pytest.approx(target, abs=1e-6) == 50 * math.log(low * (1 - low))
+    assert (pytest.approx(1 - low), True, (0.0, 1.0), 0.0) == (
+        high,
+        low < 0.404,
+        always_valid_interval(0, 0),
+        always_valid_interval(0, 10)[0],
+    )
+
+
+def test_an_always_valid_interval_misses_seldom_over_all_looks():
+    """400 streams of 500 looks each at p = 0.1: at most 5 % ever leave the truth out (expected far fewer)."""
+    rng, missed = random.Random(3), 0
+    for _ in range(400):
+        hits = 0
+        for n in range(1, 501):
+            hits += rng.random() < 0.1
+            if n % 25 == 0:
+                low, high = always_valid_interval(hits, n)
+                if not low <= 0.1 <= high:
+                    missed += 1
+                    break
+
+    assert missed <= 20
