@@ -575,8 +575,12 @@ def _in_words(training: Training, found: _Choice, *, priced: bool) -> str:
     return (
         f"the rule `{router.rule}` sends {training.share_small.value:.0%} of requests to {router.small} and saves {training.saved.value:.0%} {what} "
         f"[{training.saved.low:.0%}, {training.saved.high:.0%}]. With 95 % confidence the loss is at most {training.max_loss:.1%} "
-        f"(measured {training.loss.value:+.2%} on {training.threshold_cases} cases that chose nothing else), and no category regressed."
+        f"({_measured(training.loss.value)} on {training.threshold_cases} cases that chose nothing else), and no category regressed."
     )
+
+
+def _measured(loss: float) -> str:
+    return f"measured: {abs(loss):.1%} {'lost' if loss > 0 else 'won'}"
 
 
 def _evidence(training: Training) -> dict[str, Json]:

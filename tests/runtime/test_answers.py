@@ -11,6 +11,7 @@ from promptops.core.errors import DataError
 from promptops.models.base import Answer
 from promptops.runtime import Reply
 from promptops.runtime.state import Entry, MemoryState, StateError
+from promptops.runtime.testing import Heard
 from runtime.bundles import GOOD, INPUTS, NAME, Scripted, failed, ok, open_runtime
 from runtime.clock import FakeClock
 
@@ -326,7 +327,8 @@ def test_T3_without_calibration_nothing_similar_is_served(tmp_path: Path) -> Non
 def test_audited_hits_that_are_wrong_switch_the_semantic_cache_off(tmp_path: Path) -> None:
     """A share of hits is answered again beside the request; when the bound does not hold, nothing similar is served any more."""
     model = Scripted(lambda number: GOOD if number == 1 else '{"sentiment": "negative"}')
-    runtime = open_runtime(tmp_path, small=model, edit=with_matcher(-1000.0, audit_share=1.0))
+    heard = Heard()
+    runtime = open_runtime(tmp_path, small=model, edit=with_matcher(-1000.0, audit_share=1.0), observers=(heard,))
     runtime.complete(NAME, SIMILAR[0])
     sources = []
     for _ in range(20):
@@ -335,4 +337,8 @@ def test_audited_hits_that_are_wrong_switch_the_semantic_cache_off(tmp_path: Pat
             future.result(30)
 
     assert ["semantic", "model", "cache"] == list(dict.fromkeys(sources))
-    assert runtime._serving.live[NAME].semantic.audit.is_broken
+    semantic = runtime._serving.live[NAME].semantic
+    assert semantic.audit.is_broken
+    wrong = [reason for event, reason in heard.notices if event == "semantic_audit_wrong"]
+    assert f"{NAME}: 1 of 1 audited hits were wrong, " in wrong[0]
+    assert {"a": SIMILAR[0]["feedback"], "b": SIMILAR[1]["feedback"], "same": False} == semantic.audit.labels()[0]
