@@ -19,16 +19,15 @@ from promptops.runtime.breaker import Forced
 from promptops.runtime.bundle import Bundle, Release, Trust, load_bundle
 from promptops.runtime.cache import Flights, partition_of
 from promptops.runtime.flow import Flow, Workers, drive_async, drive_sync
-from promptops.runtime.job import Job
-from promptops.runtime.lane import Lane, Shared, budget_rules
 from promptops.runtime.models import Endpoint, Models, local_client
-from promptops.runtime.pipeline import answer, audit, shadow
 from promptops.runtime.pointer import POINTER, read_pointer
 from promptops.runtime.state import MemoryState, State
 
 if TYPE_CHECKING:
     from promptops.core.jsontext import Json
     from promptops.models.base import Client
+    from promptops.runtime.job import Job
+    from promptops.runtime.lane import Lane, Shared
 
 _FEEDBACK = ("thumbs", "edit", "escalation", "judge")
 _IDS = secrets.token_hex(4)
@@ -39,15 +38,15 @@ class _Serving:
     """One bundle in service. Requests that began with it end with it."""
 
     bundle: Bundle
-    live: Mapping[str, Lane]
-    canary: Mapping[str, Lane]
+    live: "Mapping[str, Lane]"
+    canary: "Mapping[str, Lane]"
     models: Models
 
 
 class Runtime:
     """Answers requests from a bundle. Use one for a process; all methods may be called from any thread, loop or forked child."""
 
-    def __init__(self, path: Path, trust: Trust, shared: Shared, *, endpoints: Mapping[str, Endpoint], clients: "Mapping[str, Client]",
+    def __init__(self, path: Path, trust: Trust, shared: "Shared", *, endpoints: Mapping[str, Endpoint], clients: "Mapping[str, Client]",
                  retrievers: Mapping[str, Retriever], poll_s: float) -> None:  # fmt: skip
         """Use `Runtime.load`."""
         self._path, self._trust, self._shared = path, trust, shared
@@ -73,6 +72,8 @@ class Runtime:
         `digest` (of the manifest) and `allow_unsigned` must say why the bundle is believed. `clients` stand in for models in
         tests. Raises RefusedError for a bundle that is not to be used, DataError for settings that do not fit it.
         """
+        from promptops.runtime.lane import Shared, budget_rules
+
         if switch is None:
             from promptops.runtime.switch import Switch as Flags
 
@@ -93,6 +94,8 @@ class Runtime:
     def complete(self, prompt: str, inputs: "Mapping[str, Json]", *, tenant: str = "default", feature: str = "", category: str = "",
                  deadline_s: float | None = None, request_id: str = "") -> Reply:  # fmt: skip
         """The Reply, for code without an event loop. Raises DataError for a prompt that is not there or inputs that do not fit it."""
+        from promptops.runtime.pipeline import answer
+
         wanted = Request(id=request_id, prompt=prompt, inputs=inputs, tenant=tenant, feature=feature, category=category)
         serving, job = self._job(wanted, deadline_s)
         reply: Reply = drive_sync(answer(job), serving.models, self._shared.workers)
@@ -102,6 +105,8 @@ class Runtime:
     async def acomplete(self, prompt: str, inputs: "Mapping[str, Json]", *, tenant: str = "default", feature: str = "", category: str = "",
                         deadline_s: float | None = None, request_id: str = "") -> Reply:  # fmt: skip
         """As `complete`, in an event loop."""
+        from promptops.runtime.pipeline import answer
+
         wanted = Request(id=request_id, prompt=prompt, inputs=inputs, tenant=tenant, feature=feature, category=category)
         serving, job = self._job(wanted, deadline_s)
         reply: Reply = await drive_async(answer(job), serving.models, self._shared.workers)
@@ -189,7 +194,9 @@ class Runtime:
         await self._serving.models.close()
         await asyncio.to_thread(self.close)
 
-    def _job(self, wanted: Request, deadline_s: float | None) -> tuple[_Serving, Job]:
+    def _job(self, wanted: Request, deadline_s: float | None) -> "tuple[_Serving, Job]":
+        from promptops.runtime.job import Job
+
         if self._pid != os.getpid():
             self._after_fork()
         self._follow_pointer()
@@ -212,7 +219,7 @@ class Runtime:
         )  # fmt: skip
         return serving, Job(request=request, lane=lane, shared=self._shared, started=self._shared.clock())
 
-    def _lane(self, serving: _Serving, prompt: str, tenant: str) -> Lane:
+    def _lane(self, serving: _Serving, prompt: str, tenant: str) -> "Lane":
         """The live release, or the canary for the tenants that a hash puts there: a tenant always sees the same one."""
         channel = serving.bundle.channels.get(prompt)
         if channel is None:
@@ -224,7 +231,9 @@ class Runtime:
             return canary
         return serving.live[prompt]
 
-    def _replied(self, serving: _Serving, job: Job, reply: Reply) -> None:
+    def _replied(self, serving: _Serving, job: "Job", reply: Reply) -> None:
+        from promptops.runtime.pipeline import audit, shadow
+
         self._shared.replied(job.request, reply)
         wanted, semantic = job.lane.release.settings.shadow, job.lane.semantic
         if wanted.percent and reply.source == "model" and sticky("shadow", reply.request_id) < wanted.percent * 100:
@@ -232,8 +241,10 @@ class Runtime:
         if reply.source == "semantic" and semantic is not None and semantic.audit.wants():
             self._beside(serving, job, lambda again: audit(again, reply))
 
-    def _beside(self, serving: _Serving, job: Job, flow: Callable[[Job], Flow]) -> None:
+    def _beside(self, serving: _Serving, job: "Job", flow: "Callable[[Job], Flow]") -> None:
         """Run a flow for a request that has its reply; nobody waits for it."""
+        from promptops.runtime.job import Job
+
         again = Job(request=job.request, lane=job.lane, shared=self._shared, started=self._shared.clock())
         future = self._shared.workers.submit(drive_async(flow(again), serving.models, self._shared.workers))
         self._shadows.add(future)
@@ -258,12 +269,14 @@ class Runtime:
             raise DataError(f"a retriever for {unknown[0]!r}, which is not in the bundle", hint=did_you_mean(unknown[0], live))  # fmt: skip
         return _Serving(bundle=bundle, live=live, canary=canary, models=self._models(bundle, [*live.values(), *canary.values()]))  # fmt: skip
 
-    def _ready(self, release: Release, bundle: Bundle) -> Lane:
+    def _ready(self, release: Release, bundle: Bundle) -> "Lane":
+        from promptops.runtime.lane import Lane
+
         lane = Lane(release, bundle.models, self._shared, retriever=self._retrievers.get(release.name))
         lane.guard.warm()
         return lane
 
-    def _models(self, bundle: Bundle, lanes: Sequence[Lane]) -> Models:
+    def _models(self, bundle: Bundle, lanes: "Sequence[Lane]") -> Models:
         """Clients for every model that may be asked. Raises DataError naming all aliases without an endpoint."""
         clients: dict[str, Client] = dict(self._clients)
         endpoints: dict[str, Endpoint] = {}
