@@ -62,7 +62,7 @@ def runtime_faults(folder: Path) -> Iterator[Figure]:
 
     good = provider.answer('{"mood": "neutral", "text": "x"}')
     bad = [provider.reset, provider.failure(500), provider.failure(429), provider.hang, provider.garbage(b"\0"), provider.answer("x", finish="length")]  # fmt: skip
-    bundle = make_bundle(folder, {**_EVERYTHING, "deadline_s": 3, "timeout": {"max_s": 1, "min_s": 0.3}, "cache": {"ttl_s": 0}})  # fmt: skip
+    bundle = make_bundle(folder, {**_EVERYTHING, "deadline_s": 3, "timeout": {"max_s": 1, "min_s": 0.3}, "cache": {"ttl_s": 0}, "breaker": {"error_rate": 1}})  # fmt: skip
     with provider.FaultServer(lambda call: bad[call.number // 10 % 6] if call.number % 10 == 0 else good) as server:
         replies = asyncio.run(_ask_all(bundle, server.url, 10_000, 200))
         calls = len(server.calls)

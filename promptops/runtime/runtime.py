@@ -301,6 +301,7 @@ class Runtime:
                     endpoints[alias] = endpoint
         if problems:
             raise DataError(problems=problems)
+        _load_what_requests_need(over_http=bool(endpoints))
         return Models(bundle.models, endpoints, clients)
 
     def _pointer_stamp(self) -> tuple[int, int] | None:
@@ -346,3 +347,11 @@ class Runtime:
 def sticky(salt: str, name: str) -> int:
     """A number in 0..9999 that the two texts decide."""
     return int.from_bytes(hashlib.blake2b(f"{salt}\0{name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()) % 10_000  # fmt: skip
+
+
+def _load_what_requests_need(*, over_http: bool) -> None:
+    """Import now what the first request would import: a second then, in an event loop, is a second for all who wait."""
+    from importlib import import_module
+
+    for name in ("promptops.runtime.pipeline", "promptops.models.base", *(("promptops.models.http", "aiohttp") if over_http else ())):  # fmt: skip
+        import_module(name)
