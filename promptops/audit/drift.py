@@ -21,12 +21,12 @@ _LEAST = 200
 _RECENT = 24
 _ODDS = np.array([1.25, 1.5, 2.0, 3.0, 5.0, 10.0])
 """The changes of the odds that the test bets on, in equal parts."""
-_TOLERANCE: Mapping[Metric, float] = {
+TOLERANCE: Mapping[Metric, float] = {
     "errors": 0.01, "fallbacks": 0.02, "rejected": 0.02, "refused": 0.02, "bad": 0.05, "slow": 0.05, "costly": 0.10,
     "long questions": 0.10, "long answers": 0.10, "share": 0.03,
 }  # fmt: skip
 """How far the mean may move before anybody wants to know, as a share of requests."""
-_MEANS: Mapping[Metric, str] = {
+MEANS: Mapping[Metric, str] = {
     "errors": "requests with a failed model call", "fallbacks": "answers that stand in for whole ones", "rejected": "answers refused by guardrails",
     "refused": "answers a model refused or cut off", "bad": "answers people or a judge call bad", "slow": "requests slower than 95% were before",
     "costly": "requests dearer than 90% were before", "long questions": "inputs longer than 90% were before",
@@ -69,7 +69,7 @@ class Finding:
 
     @property
     def means(self) -> str:
-        return _MEANS[self.metric]
+        return MEANS[self.metric]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +174,7 @@ def _sized(prompt: str, buckets: Sequence[Bucket], used: int) -> Iterable[Stream
         before = Histogram()
         for histogram in histograms[:used]:
             before.add(histogram)
-        step = _step_at(before, share)
+        step = step_at(before, share)
         if step is not None:
             yield Stream(metric=metric, dimension="prompt", prompt=prompt, value="", hits=tuple(found.above(step) for found in histograms),
                          totals=tuple(sum(found.values()) for found in histograms))  # fmt: skip
@@ -188,7 +188,8 @@ def _measures(bucket: Bucket, prompt: str) -> Measures:
     return total
 
 
-def _step_at(histogram: Histogram, share: float) -> int | None:
+def step_at(histogram: Histogram, share: float) -> int | None:
+    """The step that this share of the values does not pass; None when there are no values."""
     left = share * sum(histogram.values())
     for step in sorted(histogram):
         left -= histogram[step]
@@ -213,7 +214,7 @@ def _limit(stream: Stream, used: int) -> float | None:
     spread = float((totals[seen] * (hits[seen] / totals[seen] - rate) ** 2).sum() / n)
     between = max(0.0, spread - noise * seen.sum() / n)
     error = sqrt(noise / n + between / max(1, seen.sum()))
-    tolerance = _TOLERANCE[stream.metric]
+    tolerance = TOLERANCE[stream.metric]
     if stream.falls:  # a share must fall by half, or by the tolerance if that is more
         tolerance = max(tolerance, (1 - rate) / 2)
     elif stream.metric == "share":

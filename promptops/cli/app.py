@@ -5,6 +5,7 @@ import typer
 from promptops.cli import (
     alternatives,
     baseline,
+    canary,
     channels,
     ci,
     compare,
@@ -68,6 +69,7 @@ app.command("report")(reports.report)
 app.command("view")(runs.view)
 app.command("kill")(kill.kill)
 app.command("monitor")(monitor.monitor)
+app.add_typer(canary.app, name="canary", help="Whether a canary may have all the traffic: status.")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(ci.app, name="ci", help="The jobs of a pull request: run, gate, comment.")

@@ -1,0 +1,114 @@
+"""promptops canary ...: whether a canary may have all the traffic."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptops.core.errors import DataError, ExitCode
+
+if TYPE_CHECKING:
+    from promptops.audit.canary import Canary
+
+_VARIABLE = "PROMPTOPS_EVENTS"
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def root() -> None:
+    """Whether a canary may have all the traffic."""
+
+
+@app.command("status")
+def status(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
+    events: Annotated[
+        str, typer.Option(metavar="FILE", help=f"The events file of the services; default: {_VARIABLE}.")
+    ] = "",
+    channel: Annotated[str, typer.Option(metavar="CHANNEL", help="The channel that has a canary.")] = "prod",
+    control: Annotated[
+        str, typer.Option(metavar="VERSION", help="With --canary: compare these versions, whatever the channel says.")
+    ] = "",
+    canary: Annotated[str, typer.Option(metavar="VERSION", help="See --control.")] = "",
+    every: Annotated[str, typer.Option(metavar="hour|minute", help="How traffic is cut into buckets.")] = "hour",
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Promote or roll back as decided; without it nothing is changed.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="With --apply: write it in this clone only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Compare a canary with what it may replace.
+
+    Exits 1 when the canary is worse in errors, fallbacks, rejections, refusals, feedback, latency or cost.
+    """
+    from promptops.audit.canary import compare_canary
+    from promptops.audit.events import read_traffic
+    from promptops.cli.output import emit, emit_json
+    from promptops.report.canary import canary_json, render_canary
+
+    address = events or os.environ.get(_VARIABLE, "")
+    if not address:
+        raise DataError("which events?", hint=f"name the file the services write with --events or {_VARIABLE}")
+    if every not in {"hour", "minute"}:
+        raise DataError(f"--every {every[:40]!r}", hint="hour or minute")
+    if bool(control) != bool(canary) or (control and apply):
+        raise DataError(
+            "--control and --canary go together, and without --apply", hint="or leave them out: the channel knows"
+        )
+    old, new = (control, canary) if control else _of_channel(name, channel)
+    traffic = read_traffic(Path(address), every="minute" if every == "minute" else "hour")
+    found = compare_canary(traffic, name, control=old, canary=new)
+    then = _next(found, channel)
+    if as_json:
+        emit_json({**canary_json(found, then), "applied": apply and found.decision != "wait"})
+    else:
+        emit(render_canary(found, then))
+    if apply and found.decision != "wait":
+        _apply(found, channel, offline=offline, quiet=as_json)
+    return ExitCode.GATE if found.decision == "abort" else ExitCode.OK
+
+
+def _of_channel(name: str, channel: str) -> tuple[str, str]:
+    """The live version and the canary. Raises DataError when there is no canary."""
+    from promptops.cli.channels import desk_here
+    from promptops.release.status import read_status
+
+    rows = {row.state.channel: row.state for row in read_status(desk_here(online=False), name, offline=True).rows}
+    state = rows.get(channel)
+    if state is None or state.canary is None or state.live is None:
+        raise DataError(f"{name} has no canary on {channel}", hint=f"promptops promote {name}@VERSION --to {channel} --percent 5")  # fmt: skip
+    return state.live.tag, state.canary.tag
+
+
+def _reason(found: "Canary") -> str:
+    return f"canary: {', '.join(row.metric for row in found.rows if row.verdict == 'worse')} worse than {found.control}"
+
+
+def _next(found: "Canary", channel: str) -> str:
+    from promptops.report.tables import command
+
+    if found.decision == "abort":
+        return command("promptops", "rollback", found.prompt, "--channel", channel, "--reason", _reason(found))
+    if found.decision == "promote":
+        return command("promptops", "promote", f"{found.prompt}@{found.canary}", "--to", channel)
+    return command("promptops", "canary", "status", found.prompt)
+
+
+def _apply(found: "Canary", channel: str, *, offline: bool, quiet: bool) -> None:
+    from promptops.cli.channels import desk_here
+    from promptops.cli.output import emit
+    from promptops.release.names import parse_pin
+    from promptops.release.operate import Wanted, operate
+    from promptops.report.release import render_done
+
+    if found.decision == "abort":
+        wanted = Wanted(prompt=found.prompt, channel=channel, action="rollback", reason=_reason(found))
+    else:
+        name, version = parse_pin(f"{found.prompt}@{found.canary}")
+        _, live = parse_pin(f"{found.prompt}@{found.control}")
+        wanted = Wanted(prompt=name, channel=channel, action="promote", to=version, if_current=live)
+    desk = desk_here(online=not offline)
+    done = operate(desk, wanted, offline=offline)
+    if not quiet:
+        emit(render_done(done, wanted, remote=desk.remote, unsigned=desk.trust.unsigned))
