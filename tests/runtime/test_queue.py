@@ -242,3 +242,24 @@ def test_an_address_that_is_no_queue_is_refused(address: str):
     """The answer names what there is."""
     with pytest.raises(DataError, match="redis://host:port/db"):
         open_queue(address)
+
+
+def test_a_removed_job_is_gone_in_any_state(queue: DurableQueue):
+    """Waiting, being worked on, put aside: no payload stays, and its key may be kept anew."""
+    for name in ("aside", "taken", "waiting", "other"):
+        queue.put(name, name.encode())
+    (aside,) = queue.take(lease_s=60)
+    for _ in range(MAX_TRIES - 1):
+        queue.again(aside, after_s=0, reason="no")
+        (aside,) = queue.take(lease_s=60)
+    queue.again(aside, after_s=0, reason="no")
+    queue.take(lease_s=60)
+    before = queue.counts()
+    for job in queue.jobs(9):
+        if job.key != "other":
+            queue.remove(job)
+
+    assert (Counts(waiting=2, taken=1, dead=1), Counts(waiting=1, taken=0, dead=0)) == (before, queue.counts())
+    assert ["other"] == [job.key for job in queue.jobs(9)]
+    queue.put("aside", b"again")
+    assert [("other", b"other", 1), ("aside", b"again", 1)] == seen(queue.take(lease_s=60, most=9))

@@ -64,6 +64,10 @@ class DurableQueue(Protocol):
         """The oldest jobs in any state, for people."""
         ...
 
+    def remove(self, job: Job) -> None:
+        """Forget a job in any state, and its key. A worker that has taken it may still answer it."""
+        ...
+
     def close(self) -> None: ...
 
 

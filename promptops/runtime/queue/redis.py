@@ -92,6 +92,16 @@ local pending = redis.pcall('XPENDING', KEYS[1], '{_GROUP}')
 local count = (pending.err and 0) or pending[1]
 return {{redis.call('XLEN', KEYS[1]), count, redis.call('HLEN', KEYS[2]), redis.call('XLEN', KEYS[3])}}
 """
+# KEYS: stream, reasons, dead, the id of this key. ARGV: id.
+_REMOVE = f"""
+redis.pcall('XACK', KEYS[1], '{_GROUP}', ARGV[1])
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], ARGV[1]) end
+redis.call('HDEL', KEYS[2], ARGV[1])
+for _, entry in ipairs(redis.call('XRANGE', KEYS[3], '-', '+')) do
+  if entry[2][10] == ARGV[1] then redis.call('XDEL', KEYS[3], entry[1]) end
+end
+return redis.call('DEL', KEYS[4])
+"""
 # KEYS: stream, reasons, dead. ARGV: most. Answers id, key, payload, tries, state, reason of each.
 _JOBS = f"""
 local out = {{}}
@@ -153,6 +163,9 @@ class RedisQueue:
         now_ms, rows = self._link.run(_JOBS, self._keys, [most])
         found = sorted((_job(row, now_ms) for row in rows), key=lambda job: [int(part) for part in job.id.split("-")])
         return tuple(found[:most])
+
+    def remove(self, job: Job) -> None:
+        self._link.run(_REMOVE, [*self._keys, self._known(job.key.encode("utf-8", "surrogatepass"))], [job.id])
 
     def close(self) -> None:
         self._link.close()

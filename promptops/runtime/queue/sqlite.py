@@ -95,6 +95,10 @@ class SqliteQueue:
         now = self._clock()
         return tuple(_job(row, now) for row in rows)
 
+    def remove(self, job: Job) -> None:
+        with self._link.use(write=True) as database:
+            database.execute("delete from jobs where id = ?", (int(job.id),))
+
     def close(self) -> None:
         self._link.close()
 
