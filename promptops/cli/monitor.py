@@ -1,4 +1,4 @@
-"""promptops monitor: what services do, and what moved."""
+"""promptops monitor and drift: what services do, what moved, and what is asked that no golden case asks."""
 
 import os
 import sys
@@ -159,3 +159,31 @@ def _files(output: list[str], page: Any, document: Any) -> Iterator[tuple[str, s
 
     for file in output:
         yield file, page() if file.endswith(".html") else json.dumps(document(), ensure_ascii=False, indent=2) + "\n"
+
+
+def drift(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
+    events: Annotated[
+        str, typer.Option(metavar="FILE", help=f"The events file of the services; default: {_VARIABLE}.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Decides the sample and the permutations.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Compare what people ask with the golden cases.
+
+    Languages, lengths, categories and words; names the requests that no golden case is like. Exits 0 whatever it finds.
+    """
+    from promptops.audit.inputs import compare_inputs
+    from promptops.cli.output import emit, emit_json
+    from promptops.project.project import open_project
+    from promptops.report.inputs import inputs_json, render_inputs
+
+    address = events or os.environ.get(_VARIABLE, "")
+    if not address:
+        raise DataError("which events?", hint=f"name the file the services write with --events or {_VARIABLE}")
+    found = compare_inputs(open_project(Path.cwd()), name, Path(address), seed=seed)
+    if as_json:
+        emit_json(inputs_json(found))
+    else:
+        emit(render_inputs(found))
+    return ExitCode.OK
