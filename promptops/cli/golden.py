@@ -1,14 +1,28 @@
 """promptops golden ...: the cases a prompt is measured on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptops.core.errors import DataError, ExitCode
 
+if TYPE_CHECKING:
+    from promptops.evaluation.coverage import Ground
+    from promptops.project.project import Evaluable, Project
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Log = Annotated[
+    Path, typer.Option("--traffic", metavar="LOG", help='Requests of users (JSONL): {"inputs": {...}, "count": 1}.')
+]
+Radius = Annotated[
+    float | None,
+    typer.Option(
+        "--radius", metavar="DISTANCE", help="Alike is within this distance, 0 to 1; default: by the traffic."
+    ),
+]
+Wanted = Annotated[int, typer.Option("-k", "--cases", metavar="K", min=1, max=2000, help="So many cases.")]
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -77,3 +91,153 @@ def export_cases(
         sys.stdout.buffer.write(text.encode())
         sys.stdout.flush()
     return ExitCode.OK
+
+
+@app.command("stats")
+def stats(
+    name: Name,
+    train: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Training rows (JSONL, as golden rows): which are golden cases?")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Say whether the cases are enough, and which are wrong.
+
+    Counts against minimums and what the gate can see, near-duplicates, leaks, doubtful labels, and cases that anything solves.
+    """
+    from promptops.cli.output import emit, emit_json
+    from promptops.evaluation.golden_stats import golden_stats
+    from promptops.project.golden import read_rows
+    from promptops.project.project import open_project
+    from promptops.report.golden import render_stats, stats_json
+
+    project = open_project(Path.cwd())
+    rows = read_rows(train, project.load(name).prompt) if train else []
+    found = golden_stats(project, name, train=rows)
+    if as_json:
+        emit_json(stats_json(found, trained_on=len(rows)))
+    else:
+        emit(render_stats(found, trained_on=len(rows)))
+    return ExitCode.OK
+
+
+@app.command("coverage")
+def coverage(
+    name: Name,
+    traffic: Log,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write a page (.html) with a picture too.")
+    ] = None,
+    radius: Radius = None,
+    as_json: Json = False,
+) -> int:
+    """Say how well the cases cover what users send.
+
+    Distances to the nearest case, what users ask and no case is like, languages and lengths. Nothing leaves this machine.
+    """
+    from promptops.cli.output import emit, emit_json, note
+    from promptops.cli.reports import write_whole
+    from promptops.report.coverage import coverage_json, coverage_page, render_coverage
+
+    if output and output.suffix != ".html":
+        raise DataError(f"cannot tell the format of {output.name!r}", hint="use .html, or --json")
+    found = _ground(name, traffic, radius)[2].measure()
+    if output:
+        write_whole(output, coverage_page(found, name))
+        note(f"wrote {output}")
+    if as_json:
+        emit_json(coverage_json(found, name))
+    else:
+        emit(render_coverage(found, name, str(traffic)))
+    return ExitCode.OK
+
+
+@app.command("suggest")
+def suggest(name: Name, traffic: Log, cases: Wanted = 20, radius: Radius = None, as_json: Json = False) -> int:
+    """Name the inputs that would cover most if added.
+
+    Each is chosen with those before it in mind; `golden add` writes them down.
+    """
+    from promptops.cli.output import emit, emit_json
+    from promptops.report.coverage import render_suggestions, suggestions_json
+
+    ground = _ground(name, traffic, radius)[2]
+    found = list(ground.suggest(cases))
+    if as_json:
+        emit_json(suggestions_json(found, name, before=ground.covered))
+    else:
+        emit(render_suggestions(found, name, str(traffic), before=ground.covered))
+    return ExitCode.OK
+
+
+@app.command("add")
+def add(
+    name: Name,
+    traffic: Log,
+    cases: Wanted = 20,
+    keep_pii: Annotated[
+        bool, typer.Option("--keep-pii", help="Do not mask e-mail, phone, card and account numbers.")
+    ] = False,
+    radius: Radius = None,
+    as_json: Json = False,
+) -> int:
+    """Write suggested inputs as cases to be labelled.
+
+    Into golden/NAME.todo.jsonl, with personal data masked. Those that wait there already count as cases.
+    """  # fmt: skip
+    from promptops.cli.output import emit, emit_json
+    from promptops.core.personal import Masked
+    from promptops.project.golden import read_cases
+    from promptops.project.golden_todo import add_todo, todo_path, todo_row
+    from promptops.report.coverage import render_added
+
+    project, evaluable, ground = _ground(name, traffic, radius, with_todo=True)
+    masked, rows, unfit = Masked(), [], 0
+    for item in ground.suggest(cases):
+        inputs = item.inputs if keep_pii else masked.value(item.inputs)
+        if any(evaluable.prompt.input_problems(inputs)):
+            unfit += 1
+            continue
+        rows.append(todo_row(inputs, f"traffic, {traffic.name}:{item.line}"))
+    known = [case.id for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)]
+    added, waiting = add_todo(project, name, rows, known)
+    if as_json:
+        emit_json(
+            {
+                "prompt": name,
+                "path": todo_path(name),
+                "added": added,
+                "waiting": waiting,
+                "masked": dict(masked.counts),
+                "kept_pii": keep_pii,
+                "unfit": unfit,
+            }
+        )
+    else:
+        emit(render_added(name, todo_path(name), added, waiting, masked.counts, kept_pii=keep_pii, unfit=unfit))
+    return ExitCode.OK
+
+
+def _ground(
+    name: str, log: Path, radius: float | None, *, with_todo: bool = False
+) -> "tuple[Project, Evaluable, Ground]":
+    """Traffic and golden cases of a prompt in one space, and with them, if wanted, those that wait for a label."""
+    from promptops.evaluation.clients import input_names
+    from promptops.evaluation.coverage import Ground
+    from promptops.evaluation.traffic import read_traffic
+    from promptops.models.base import ModelRequest
+    from promptops.models.local import input_text
+    from promptops.project.golden import read_cases
+    from promptops.project.golden_todo import read_todo
+    from promptops.project.project import open_project
+
+    if radius is not None and not 0 < radius < 1:
+        raise DataError("--radius is a distance above 0 and below 1", hint="leave it out to have it measured")
+    project = open_project(Path.cwd())
+    evaluable = project.load(name)
+    sent = read_traffic(log, evaluable.prompt, max_case_bytes=project.config.max_case_bytes)
+    read = input_names(evaluable.prompt)
+    inputs = [case.inputs for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)]
+    inputs += [row["inputs"] for row in read_todo(project, name)] if with_todo else []
+    texts = [input_text(ModelRequest(messages=(), inputs=item), read) for item in inputs]
+    return project, evaluable, Ground(sent, texts, radius=radius)

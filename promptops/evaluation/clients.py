@@ -45,7 +45,7 @@ def identify(model: ModelConfig, prompt: Prompt, golden_digest: str, more_digest
     name = _local_name(model, prompt)
     rules = prompt.rules
     settings: dict[str, Json] = {
-        "text": list(_text(prompt)),
+        "text": list(input_names(prompt)),
         "settings": rules.get(_NEED_A_SECTION.get(name, name), {}),
     }
     if name in LEARN_FROM_CASES:
@@ -151,13 +151,13 @@ def _fields(prompt: Prompt) -> tuple[str, ...]:
     return tuple(prompt.output_schema.document.get("properties", {})) if prompt.output_schema else ()
 
 
-def _text(prompt: Prompt) -> tuple[str, ...]:
+def input_names(prompt: Prompt) -> tuple[str, ...]:
     """The inputs local models read."""
     return tuple(prompt.rules.get("text", prompt.untrusted or sorted(prompt.input_names)))
 
 
 def _local_model(name: str, prompt: Prompt, cases: Callable[[], Iterable[Case]], more: Sequence[Case]) -> LocalModel:
-    rules, text = prompt.rules, _text(prompt)
+    rules, text = prompt.rules, input_names(prompt)
     match name:
         case "rules":
             return Rules(rules["rules"], text)

@@ -1,0 +1,218 @@
+"""Golden sets on real questions: does `suggest` cover traffic better than chance, are planted label errors found, and how long does it take?
+
+    python -m benchmarks.golden_coverage [labels|classifier|stats|coverage|speed]...
+
+Reads semcache/banking77.jsonl.gz in ../shared/data or the folder PROMPTOPS_SHARED_DATA names (PolyAI banking77, CC BY 4.0: 13,083 questions, 77 intents); nothing of it is copied.
+"""
+
+import gzip
+import json
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+DATA = (
+    Path(os.environ.get("PROMPTOPS_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    / "semcache/banking77.jsonl.gz"
+)
+Question = dict[str, Any]
+_SUITE = "promptops: 1\nprompt: intents\ncases: intents.jsonl\nchecks:\n  - {check: equals, path: /intent, expected: /intent}\n"
+_PROMPT = """---
+promptops: 1
+name: intents
+description: Names the intent of a question to a bank.
+params: {temperature: 0}
+input: {schema: input.schema.json, untrusted: [text]}
+output: {format: json, schema: output.schema.json}
+---
+user:
+{{ text }}
+"""
+
+
+def questions() -> list[Question]:
+    with gzip.open(DATA, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def project_of(root: Path, rows: Sequence[Question]) -> Any:
+    """A project with these questions as golden cases of one prompt."""
+    from promptops.project.project import open_project
+    from promptops.project.scaffold import scaffold
+
+    scaffold(root)
+    folder = root / "prompts/intents"
+    folder.mkdir()
+    (folder / "prompt.md").write_text(_PROMPT, "utf-8")
+    for name, field in (("input", "text"), ("output", "intent")):
+        (folder / f"{name}.schema.json").write_text(json.dumps(
+            {"type": "object", "required": [field], "properties": {field: {"type": "string"}}, "additionalProperties": False}), "utf-8")  # fmt: skip
+    (folder / "rules.yaml").write_text("promptops: 1\ntext: [text]\ndefault: classifier\nclassifier: {fields: [intent]}\n", "utf-8")  # fmt: skip
+    (root / "golden/intents.yaml").write_text(_SUITE, "utf-8")
+    (root / "golden/intents.jsonl").write_text("".join(json.dumps(_case(number, row)) + "\n" for number, row in enumerate(rows)), "utf-8")  # fmt: skip
+    return open_project(root)
+
+
+def _case(number: int, row: Question) -> dict[str, Any]:
+    intent = row["intent"].lower().replace("_", "-").replace("?", "")
+    return {
+        "id": f"q{number}",
+        "category": "-".join(filter(None, intent.split("-"))),
+        "inputs": {"text": row["text"]},
+        "expected": {"intent": row["intent"]},
+    }
+
+
+def labels() -> None:
+    """2 % of the labels of 10,003 questions are replaced at random; what does `golden stats` list?"""
+    from promptops.evaluation.label_errors import check_labels
+    from promptops.models.local.folds import Labelled
+
+    rows = [row for row in questions() if row["split"] == "train"]
+    intents = sorted({row["intent"] for row in rows})
+    chance = random.Random(1)
+    flipped = set(chance.sample(range(len(rows)), len(rows) // 50))
+    given = [
+        chance.choice([name for name in intents if name != row["intent"]]) if number in flipped else row["intent"]
+        for number, row in enumerate(rows)
+    ]
+    known = [Labelled(str(number), row["text"], "", {}, {}) for number, row in enumerate(rows)]
+    started = time.process_time()
+    found = check_labels(known, {"intent": given})
+    right = sum(int(item.id) in flipped for item in found.suspects)
+    first = sum(int(item.id) in flipped for item in found.suspects[: len(flipped)])
+    print(f"labels: {len(flipped)} of {len(rows)} flipped; {len(found.suspects)} suspected, precision {right / len(found.suspects):.2f}, recall {right / len(flipped):.2f}; "
+          f"of the first {len(flipped)} {first / len(flipped):.2f} are flipped; models agree with {found.accuracy['intent']:.3f}; CPU {time.process_time() - started:.1f} s")  # fmt: skip
+
+
+def classifier() -> None:
+    """local:classifier, out of fold, on all 13,083 questions, scored as `eval` scores."""
+    from promptops.core.suite import Case
+    from promptops.models.base import ModelRequest
+    from promptops.models.local.classifier import Classifier
+    from promptops.models.local.rules import Rules
+
+    rows = questions()
+    cases = [
+        Case(id=f"q{number}", category="x", inputs={"text": row["text"]}, expected={"intent": row["intent"]})
+        for number, row in enumerate(rows)
+    ]
+    started = time.process_time()
+    model = Classifier({"fields": ["intent"], "folds": 3}, ("text",), Rules({}, ("text",)), cases)
+    right = sum(model.respond(ModelRequest(messages=(), inputs=case.inputs)) == case.expected for case in cases)
+    print(
+        f"classifier: {right}/{len(cases)} right out of fold ({right / len(cases):.3f}), 3 folds; CPU {time.process_time() - started:.0f} s"
+    )
+
+
+def stats() -> None:
+    """`golden stats` on 20,000 rows: all questions, and 6,917 of them again in other words around them."""
+    from promptops.evaluation.golden_stats import golden_stats
+
+    rows = questions()
+    chance = random.Random(0)
+    rows += [
+        {**row, "text": f"{row['text']} {chance.choice(rows)['text']}"}
+        for row in chance.sample(rows, 20_000 - len(rows))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        project = project_of(Path(folder), rows)
+        started = time.process_time()
+        found = golden_stats(project, "intents")
+        used = time.process_time() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"stats: {found.total.cases} rows, {len(found.twins)} twins, {len(found.labels.suspects)} doubtful labels; CPU {used:.1f} s, peak {peak:.2f} GiB"
+    )
+
+
+def coverage() -> None:
+    """A golden set of 60 questions of 20 intents; traffic is the training questions, judged on the 3,080 test questions."""
+    import numpy as np
+
+    from promptops.evaluation.coverage import Ground
+    from promptops.evaluation.traffic import Request, Traffic
+
+    rows = questions()
+    sent, held = [row for row in rows if row["split"] == "train"], [row for row in rows if row["split"] != "train"]
+    chance = random.Random(0)
+    heads = set(chance.sample(sorted({row["intent"] for row in sent}), 20))
+    golden = chance.sample([row for row in sent if row["intent"] in heads], 60)
+
+    def traffic(found: Sequence[Question]) -> Traffic:
+        requests = tuple(
+            Request(text=row["text"], inputs={"text": row["text"]}, line=number, weight=1)
+            for number, row in enumerate(found)
+        )
+        return Traffic(path="banking77", requests=requests, rows=len(found))
+
+    started = time.process_time()
+    ground = Ground(traffic(sent), [row["text"] for row in golden])
+    suggested = list(ground.suggest(200))
+    used = time.process_time() - started
+    falls = all(
+        one.covered <= two.covered and one.mean_distance >= two.mean_distance for one, two in pairwise(suggested)
+    )
+    print(
+        f"coverage: radius {ground.radius:.3f}, covered {ground.measure().covered:.3f} before; rises and distance falls with each of {len(suggested)}: {falls}; CPU {used:.1f} s"
+    )
+    print("| 60 golden cases and | intents | intent recall | mean distance | covered |\n|---|--:|--:|--:|--:|")
+
+    def row_of(name: str, more: Sequence[Question]) -> None:
+        own = [*golden, *more]
+        judged = Ground(traffic(held), [row["text"] for row in own], radius=ground.radius)
+        known = {row["intent"] for row in own}
+        recall = np.mean([row["intent"] in known for row in held])
+        print(
+            f"| {name} | {len(known)} | {recall:.3f} | {judged.distances.mean():.3f} | {(judged.distances <= ground.radius).mean():.3f} |",
+            flush=True,
+        )
+
+    row_of("nothing", [])
+    for many in (25, 50, 100, 200):
+        row_of(f"{many} suggested", [sent[item.line] for item in suggested[:many]])
+        for seed in range(3):
+            row_of(f"{many} random (seed {seed})", random.Random(seed).sample(sent, many))
+
+
+def speed() -> None:
+    """`golden coverage` for 100,000 different rows: pairs of questions as one text, half of them alone."""
+    from promptops.core.prompt import Prompt
+    from promptops.evaluation.coverage import Ground
+    from promptops.evaluation.traffic import read_traffic
+
+    rows = questions()
+    chance = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        project = project_of(Path(folder), chance.sample(rows, 1_000))
+        log = Path(folder) / "log.jsonl"
+        with log.open("w", encoding="utf-8") as file:
+            for number in range(100_000):
+                one, two = chance.choice(rows)["text"], chance.choice(rows)["text"]
+                file.write(json.dumps({"text": f"{one} {number}" if number % 2 else f"{one} {two}"}) + "\n")
+        evaluable = project.load("intents")
+        prompt: Prompt = evaluable.prompt
+        started = time.process_time()
+        traffic = read_traffic(log, prompt, max_case_bytes=1_000_000)
+        ground = Ground(traffic, [row["text"] for row in chance.sample(rows, 1_000)])
+        found = ground.measure()
+        used = time.process_time() - started
+        suggested = list(ground.suggest(200))
+        more = time.process_time() - started - used
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"speed: {found.rows} rows ({found.inputs} different), 1,000 cases: CPU {used:.1f} s, 200 suggestions {more:.1f} s more ({len(suggested)}), peak {peak:.2f} GiB"
+    )
+
+
+if __name__ == "__main__":
+    every = {"labels": labels, "classifier": classifier, "stats": stats, "coverage": coverage, "speed": speed}
+    for name in sys.argv[1:] or every:
+        every[name]()

@@ -1,0 +1,101 @@
+"""What users sent: rows of a log, the same input counted once with its weight."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promptops.core.errors import DataError
+from promptops.core.jsontext import Json, JsonError, parse_json
+from promptops.core.prompt import Prompt
+from promptops.evaluation.clients import input_names
+from promptops.models.base import ModelRequest
+from promptops.models.local import input_text
+
+MAX_ROWS = 500_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An input as users sent it, how often, and the line where it stands first."""
+
+    text: str
+    inputs: Mapping[str, Json]
+    line: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """`rows` counts requests; `skipped` says why others were left out, and how many."""
+
+    path: str
+    requests: tuple[Request, ...]
+    rows: int
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_traffic(path: Path, prompt: Prompt, *, max_case_bytes: int) -> Traffic:
+    """Requests of a JSONL log: `{"inputs": {...}}` or the inputs themselves, `count` for how often (default 1).
+
+    Raises DataError for a file that cannot be read, holds no usable row (with the first reason), or more than 500,000.
+    """
+    names = input_names(prompt)
+    found: dict[str, list[object]] = {}
+    skipped: Counter[str] = Counter()
+    first_bad = ""
+    rows = number = 0
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                line = raw.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else raw.strip()
+                if not line:
+                    continue
+                if rows + skipped.total() >= MAX_ROWS:
+                    raise DataError(f"more than {MAX_ROWS} rows", where=str(path), hint="take a random sample of them")
+                try:
+                    inputs, weight = _request(line, prompt, max_case_bytes)
+                except _UnusableError as error:
+                    skipped[str(error)] += 1
+                    first_bad = first_bad or f"{path}:{number}"
+                    continue
+                rows += weight
+                text = input_text(ModelRequest(messages=(), inputs=inputs), names)
+                known = found.setdefault(text, [inputs, number, 0])
+                known[2] = int(str(known[2])) + weight
+    except OSError as error:
+        raise DataError("file cannot be read", where=str(path), why=error.strerror or "") from None
+    if not found:
+        if not skipped:
+            raise DataError("no traffic", where=str(path), why="the file is empty", hint='write one request a line: {"inputs": {...}}')  # fmt: skip
+        reason, _ = skipped.most_common(1)[0]
+        fields = ", ".join(f'"{name}": ...' for name in names)
+        raise DataError("no row is a request to this prompt", where=first_bad, why=reason,
+                        hint=f'write one request a line: {{"inputs": {{{fields}}}}}')  # fmt: skip
+    requests = tuple(
+        Request(text=text, inputs=item[0], line=item[1], weight=item[2])  # type: ignore[arg-type]
+        for text, item in found.items()
+    )
+    return Traffic(path=str(path), requests=requests, rows=rows, skipped=dict(skipped))
+
+
+class _UnusableError(Exception):
+    """A row that is no request, and why."""
+
+
+def _request(line: bytes, prompt: Prompt, max_case_bytes: int) -> tuple[Mapping[str, Json], int]:
+    if len(line) > max_case_bytes:
+        raise _UnusableError(f"more than max_case_bytes = {max_case_bytes} bytes")
+    try:
+        row = parse_json(line)
+    except JsonError:
+        raise _UnusableError("not a JSON line") from None
+    if not isinstance(row, dict):
+        raise _UnusableError("not a JSON object")
+    inputs = row["inputs"] if isinstance(row.get("inputs"), dict) else {key: row[key] for key in prompt.input_names if key in row}  # fmt: skip
+    weight = row.get("count", 1)
+    if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= 10**9:
+        raise _UnusableError("`count` is no number of requests")
+    if not (inputs.keys() <= prompt.input_names and prompt.input_schema.accepts(inputs)):
+        raise _UnusableError("its inputs are not those of the prompt")
+    return inputs, weight
