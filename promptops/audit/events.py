@@ -333,11 +333,10 @@ class EventReader:
         traffic.notices[name] = traffic.notices.get(name, 0) + 1
         if event in {"feedback_good", "feedback_bad"}:
             self._feedback(reason.partition(" ")[0], bad=event == "feedback_bad")
-        elif event == "semantic_audit":
-            prompt, _, verdict = reason.rpartition(" ")
-            found = traffic.audited.setdefault(prompt[:100], [0, 0])
+        elif event in {"semantic_audit_right", "semantic_audit_wrong"}:
+            found = traffic.audited.setdefault(reason.partition(":")[0][:100], [0, 0])
             found[0] += 1
-            found[1] += verdict == "wrong"
+            found[1] += event == "semantic_audit_wrong"
 
     def _feedback(self, request_id: str, *, bad: bool) -> None:
         """Counted in the bucket in which it came: a judgement that comes late is news of today."""

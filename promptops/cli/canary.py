@@ -59,7 +59,7 @@ def status(
     old, new = (control, canary) if control else _of_channel(name, channel)
     traffic = read_traffic(Path(address), every="minute" if every == "minute" else "hour")
     found = compare_canary(traffic, name, control=old, canary=new)
-    then = _next(found, channel)
+    then = _next(found, channel, address)
     if as_json:
         emit_json({**canary_json(found, then), "applied": apply and found.decision != "wait"})
     else:
@@ -85,14 +85,14 @@ def _reason(found: "Canary") -> str:
     return f"canary: {', '.join(row.metric for row in found.rows if row.verdict == 'worse')} worse than {found.control}"
 
 
-def _next(found: "Canary", channel: str) -> str:
+def _next(found: "Canary", channel: str, address: str) -> str:
     from promptops.report.tables import command
 
     if found.decision == "abort":
         return command("promptops", "rollback", found.prompt, "--channel", channel, "--reason", _reason(found))
     if found.decision == "promote":
         return command("promptops", "promote", f"{found.prompt}@{found.canary}", "--to", channel)
-    return command("promptops", "canary", "status", found.prompt)
+    return command("promptops", "canary", "status", found.prompt, "--events", address)
 
 
 def _apply(found: "Canary", channel: str, *, offline: bool, quiet: bool) -> None:

@@ -77,13 +77,13 @@ def monitor(
     with closing(EventLines(path)) as lines:
         _take(reader, lines)
         if follow:
-            drift = _follow(reader, lines, judge, dimensions)
+            drift = _follow(reader, lines, judge, dimensions, address)
         else:
             if rest := lines.remainder():
                 reader.add(rest)
             checked(reader.traffic, path)
             drift = judge()
-    _tell(reader.traffic, drift, dimensions, output or [], hook, as_json=as_json)
+    _tell(reader.traffic, drift, dimensions, output or [], hook, address, as_json=as_json)
     return ExitCode.GATE if drift.alerts else ExitCode.OK
 
 
@@ -110,7 +110,9 @@ def _take(reader: "EventReader", lines: "EventLines") -> None:
         reader.add(line)
 
 
-def _follow(reader: "EventReader", lines: "EventLines", judge: Any, dimensions: "list[Dimension]") -> "Drift":
+def _follow(
+    reader: "EventReader", lines: "EventLines", judge: Any, dimensions: "list[Dimension]", address: str
+) -> "Drift":
     """Until Ctrl-C on a terminal; elsewhere until a rate has moved."""
     import time
 
@@ -129,13 +131,20 @@ def _follow(reader: "EventReader", lines: "EventLines", judge: Any, dimensions: 
     with Live(Text("waiting for events"), console=console(), screen=True, auto_refresh=False) as live:
         while True:
             if reader.traffic.buckets:
-                live.update(render_monitor(reader.traffic, judge(), dimensions), refresh=True)
+                live.update(render_monitor(reader.traffic, judge(), dimensions, source=address), refresh=True)
             time.sleep(_LOOK_S)
             _take(reader, lines)
 
 
 def _tell(
-    traffic: "Traffic", drift: "Drift", dimensions: "list[Dimension]", output: list[str], hook: str, *, as_json: bool
+    traffic: "Traffic",
+    drift: "Drift",
+    dimensions: "list[Dimension]",
+    output: list[str],
+    hook: str,
+    address: str,
+    *,
+    as_json: bool,
 ) -> None:
     from promptops.audit.webhook import post_alerts
     from promptops.cli.output import emit, emit_json, note
@@ -148,7 +157,7 @@ def _tell(
     if as_json:
         emit_json(monitor_json(traffic, drift))
     else:
-        emit(render_monitor(traffic, drift, dimensions))
+        emit(render_monitor(traffic, drift, dimensions, source=address))
     if hook and drift.alerts:
         post_alerts(hook, [finding_json(finding) for finding in drift.alerts])
         note(f"posted {len(drift.alerts)} alerts")

@@ -46,7 +46,9 @@ def _verdict(traffic: Traffic, drift: Drift) -> tuple[str, str, str]:
     return "STEADY", "green", f"none of {count(judged, 'rate')} moved beyond its limit; {span}"
 
 
-def render_monitor(traffic: Traffic, drift: Drift, by: Sequence[Dimension] = ()) -> RenderableType:
+def render_monitor(
+    traffic: Traffic, drift: Drift, by: Sequence[Dimension] = (), *, source: str = "FILE"
+) -> RenderableType:
     """The answer, what moved, the table of prompts, what could not be counted, and what to run next."""
     parts: list[RenderableType] = [headline(*_verdict(traffic, drift))]
     for finding in drift.findings:
@@ -69,15 +71,15 @@ def render_monitor(traffic: Traffic, drift: Drift, by: Sequence[Dimension] = ())
         every, fewer = traffic.every, sum(finding.state == "too few" for finding in drift.findings)
         parts.append(Text(f"limits: from the first {count(drift.reference, every)}; at most {drift.false_alarms:g} false alarms expected a fortnight"
                           + (f"; {count(fewer, 'rate')} had too few requests for a limit" if fewer else ""), style="dim"))  # fmt: skip
-    parts.append(next_line(_next(drift)))
+    parts.append(next_line(_next(drift, source)))
     return Group(*parts)
 
 
-def _next(drift: Drift) -> str:
+def _next(drift: Drift, source: str) -> str:
     for finding in drift.alerts:
         if finding.prompt:
             return command("promptops", "log", finding.prompt)
-    return "promptops monitor -o monitor.html"
+    return command("promptops", "monitor", "--events", source, "-o", "monitor.html")
 
 
 def losses(traffic: Traffic) -> Iterator[str]:

@@ -21,7 +21,7 @@ def test_each_request_is_counted_in_every_dimension_it_has():
     traffic = read([
         reply(stamp(0), 0, steps=FAILED), reply(stamp(0), 1, steps=REJECTED, source="text", degraded="guardrails rejected", tenant="t2"),
         reply(stamp(1), 2, steps=REFUSED, source="rules", degraded="model refused", language="ja"), reply(stamp(1), 3, source="cache", calls=0, cost_nanousd=0),
-        notice(stamp(1), "feedback_bad", "r2 thumbs"), notice(stamp(1), "feedback_good", "r0 judge"), notice(stamp(1), "semantic_audit", "triage wrong"),
+        notice(stamp(1), "feedback_bad", "r2 thumbs"), notice(stamp(1), "feedback_good", "r0 judge"), notice(stamp(1), "semantic_audit_wrong", "triage: 1 of 1 audited hits were wrong"),
     ])  # fmt: skip
     whole = traffic.totals("prompt")["prompt", "triage", ""]
 

@@ -144,7 +144,7 @@ def test_bad_input_is_exit_2(call: Call, sandbox: Sandbox, arguments: tuple[str,
 
 def test_what_could_not_be_counted_is_said(call: Call, tmp_path: Path):
     """A few requests give no verdict; torn lines, unknown kinds and drops are named; audits of the semantic cache are shown."""
-    events = [reply(stamp(0)), {"at": stamp(0), "kind": "new"}, {"at": stamp(0), "kind": "dropped", "count": 3}, notice(stamp(0), "semantic_audit", "triage wrong")]  # fmt: skip
+    events = [reply(stamp(0)), {"at": stamp(0), "kind": "new"}, {"at": stamp(0), "kind": "dropped", "count": 3}, notice(stamp(0), "semantic_audit_wrong", "triage: 1 of 1 audited hits were wrong")]  # fmt: skip
     path = _written(tmp_path / "e.jsonl", events)
     path.write_bytes(path.read_bytes() + b'{"at": "20')
     found = call("monitor", "--events", str(path))

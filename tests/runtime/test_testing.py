@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from conftest import PROMPT, Sandbox
+from promptops.core.errors import DataError
 from promptops.models.base import Answer
 from promptops.runtime.testing import FakeClock, HandSwitch, Heard, ScriptedModel, open_runtime
 from promptops.testing import bundle_for
@@ -65,3 +66,20 @@ def test_a_model_that_is_missing_is_said(bundle: Path):
         open_runtime(bundle)
     with pytest.raises(ValueError, match="at least one line"):
         ScriptedModel()
+
+
+def test_feedback_reaches_the_observers_with_the_id_of_its_reply(bundle: Path):
+    """Good or bad, by whom, of which request; no text, and no word that monitoring does not know."""
+    heard = Heard()
+    runtime = open_runtime(bundle, ScriptedModel(POSITIVE), observers=[heard])
+    reply = runtime.complete(PROMPT, INPUTS)
+    runtime.feedback(reply.request_id, good=False)
+    runtime.feedback(reply.request_id, good=True, by="judge")
+    with pytest.raises(DataError, match="thumbs, edit, escalation, judge"):
+        runtime.feedback(reply.request_id, good=True, by="the text of a customer")
+    with pytest.raises(DataError, match="is not the id of a request"):
+        runtime.feedback("It was bad", good=False)
+    runtime.close()
+
+    told = [(event, reason) for event, reason in heard.notices if event.startswith("feedback")]
+    assert [("feedback_bad", f"{reply.request_id} thumbs"), ("feedback_good", f"{reply.request_id} judge")] == told
