@@ -332,7 +332,8 @@ def _option(name: str, default: object, info: OptionInfo) -> tuple[str, ...]:
     low, high = info.min, info.max
     number = "" if low is None else f"number from {low}" if high is None else f"number {low}..{high}"
     value = "" if flag else number or info.metavar or "text"
-    shown = "" if flag or default in (None, "") else f"`{default}`"
+    required = default is inspect.Parameter.empty or default is ...
+    shown = "required" if required else "" if flag or default in (None, "") else f"`{default}`"
     return ", ".join(f"`{text}`" for text in declared), value, shown, info.help or ""
 
 

@@ -126,8 +126,8 @@ def show_bundle(bundle: Place, as_json: Json = False) -> int:
 
 @app.command("diff")
 def diff_bundles(
-    old: Annotated[Path, typer.Argument(metavar="OLD")],
-    new: Annotated[Path, typer.Argument(metavar="NEW")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="What is served: a folder or a .tar.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="What would be served.")],
     as_json: Json = False,
 ) -> int:
     """What changes when NEW is served instead of OLD, and whether a runtime would take it."""
@@ -136,7 +136,7 @@ def diff_bundles(
     from promptops.cli.output import emit, emit_json
     from promptops.release.bundle_diff import differences
     from promptops.report.show import show
-    from promptops.report.tables import table
+    from promptops.report.tables import count, table
 
     before, after = (_load(place, _trust((), "")) for place in (old, new))
     rows = differences(before, after)
@@ -144,7 +144,7 @@ def diff_bundles(
     if as_json:
         emit_json({"changes": [{"prompt": row.prompt, "what": row.what, "old": row.old, "new": row.new} for row in rows], "refused": refused})  # fmt: skip
         return ExitCode.OK
-    emit(Text(f"{len(rows)} changes" if rows else "SAME  the bundles serve the same"))
+    emit(Text(f"CHANGED  {count(len(rows), 'change')}" if rows else "SAME  the bundles serve the same"))
     if rows:
         grid = table("prompt", "what", "old", "new")
         for row in rows:

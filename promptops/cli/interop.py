@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from promptops.core.errors import ExitCode
+from promptops.core.errors import DataError, ExitCode
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -111,6 +111,8 @@ def convert(
     found = export_prompt(open_project(Path.cwd()), name, to, candidate)
     if output:
         path = Path(output)
+        if path.exists():
+            raise DataError("file exists already", where=output, why="nothing was written", hint="choose another -o")
         write_files({path.name: found.text.encode()}, path.parent)
     if as_json:
         emit_json(

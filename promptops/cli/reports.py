@@ -67,9 +67,15 @@ class Reports:
 
 
 def write_whole(path: Path, text: str, *, newline: str | None = None) -> None:
-    """Replace a file by one that is complete, or leave it as it was. Raises EvaluationError."""
+    """Replace a file by one that is complete, or leave it as it was; a device or pipe is written to. Raises EvaluationError."""
+    from promptops.project.tree import is_stream
+
     made = ""
     try:
+        if is_stream(path):
+            with path.open("w", encoding="utf-8", errors="backslashreplace", newline=newline) as stream:
+                stream.write(text)
+            return
         handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline=newline) as file:
             file.write(text)
@@ -116,6 +122,12 @@ def report(
     from promptops.project.project import open_project
     from promptops.project.store import open_store
 
+    if history and (base or run != "latest" or shown != "text"):
+        raise DataError(
+            "--history shows all versions", why="a run, --base and --format belong to one run", hint="leave them out"
+        )
+    if model and not history:
+        raise DataError("--model chooses the runs of --history", hint="add --history NAME, or name the run")
     if history:
         return _history(
             history,

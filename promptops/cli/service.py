@@ -60,6 +60,10 @@ def load_runtime(
     from promptops.runtime import Runtime
     from promptops.runtime.state.opening import open_state
 
+    if not (trusted_keys or digest or allow_unsigned):
+        raise DataError("nothing says why this bundle may be believed", where=str(bundle),
+                        hint="give --trusted-keys, --digest or --allow-unsigned")  # fmt: skip
+
     return Runtime.load(
         bundle, models=_endpoints(base_url, api_key_env, models), trusted_keys=_lines(trusted_keys), digest=digest, allow_unsigned=allow_unsigned,
         state=open_state(state), switch=switch, observers=observers, **options,

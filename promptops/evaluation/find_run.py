@@ -32,7 +32,11 @@ def find_run(store: Store, project: Project, text: str, prompt: str = "") -> Run
 
 def _run_at(store: Store, project: Project, ref: str, prompt: str) -> Run:
     if not prompt:
-        raise DataError(f"which prompt at {ref!r}?", hint="name the candidate run as well, or use a run id")
+        raise DataError(
+            f"{ref[:80]!r} is no run",
+            why="a git ref needs a prompt to find its run by",
+            hint="use a run id from `promptops runs list`, `latest`, or name the prompt",
+        )
     then = project.at(ref)
     content = then.load(prompt)
     for run in store.runs(prompt):

@@ -237,6 +237,8 @@ class Git:
             said = error.problems[0].why
             if "not a git repository" in said:
                 raise EvaluationError("not in a git repository", hint="run `git init`, or go to the clone") from error
+            if not said and not self.refs(["refs/"]):
+                raise EvaluationError("this repository has no commits yet", hint="git add -A && git commit") from error
             raise EvaluationError(f"no commit {ref!r} in this repository", why=said or "it may be missing from a shallow clone",
                                   hint="fetch it (in CI: `fetch-depth: 0`)") from error  # fmt: skip
         if not _COMMIT.fullmatch(found):

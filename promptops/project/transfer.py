@@ -14,6 +14,7 @@ from promptops.core.errors import DataError
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.core.names import is_name, is_run_id
 from promptops.project.store import Result, Run, RunHeader, RunState, Store, StoredAnswer, Verdict
+from promptops.project.tree import is_stream
 
 _Row = TypeVar("_Row", RunHeader, Result, StoredAnswer, Verdict)
 FORMAT = 1
@@ -22,7 +23,10 @@ _HINT = "make one with `promptops runs export`"
 
 
 def export_run(store: Store, run: Run, path: Path) -> int:
-    """Write a run to a file, all or nothing; returns the number of lines."""
+    """Write a run to a file, all or nothing; returns the number of lines. A device or pipe is written to as it is."""
+    if is_stream(path):
+        with path.open("wb") as stream:
+            return _write(store, run, stream)
     with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             count = _write(store, run, file)

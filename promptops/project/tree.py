@@ -142,6 +142,11 @@ def decode_text(data: bytes, where: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path is a device or a pipe: it is written to, and never replaced by a file."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def folder_files(tree: Tree, folder: str, suffix: str) -> Iterator[str]:
     """Paths of the files of one folder that end in `suffix`, sorted."""
     return (f"{folder}/{name}" for name in tree.names(folder) if name.endswith(suffix))

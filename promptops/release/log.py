@@ -148,7 +148,12 @@ def _part(path: str, name: str) -> str:
     if inside.startswith(f"{CANDIDATES}/"):
         return f"candidate {inside.split('/')[1]}"
     if inside != path:
-        named = {"prompt.md": "messages", "rules.yaml": "local model"}
+        named = {
+            "prompt.md": "messages",
+            "rules.yaml": "local model",
+            "router.json": "router",
+            "cache.json": "semantic cache",
+        }
         kind = (
             "schemas" if inside.endswith(".schema.json") else "examples" if inside.endswith(".jsonl") else "knowledge"
         )

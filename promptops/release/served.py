@@ -29,10 +29,10 @@ def served_by(desk: Desk, channel: str, names: Sequence[str] = ()) -> list[Serve
     wanted = sorted(set(names)) or have
     for name in wanted:
         if name not in have:
-            raise DataError(f"nothing of {name[:80]!r} was ever promoted to {channel!r}", hint=did_you_mean(name, have) or f"promptops promote NAME --channel {channel}")  # fmt: skip
+            raise DataError(f"nothing of {name[:80]!r} was ever promoted to {channel!r}", hint=did_you_mean(name, have) or f"promptops promote {name[:80]}@VERSION --to {channel}")  # fmt: skip
     if not wanted:
         known = sorted({name for _, name in ledger.events})
-        raise DataError(f"channel {channel!r} serves nothing", hint=did_you_mean(channel, known) or "promptops promote NAME")  # fmt: skip
+        raise DataError(f"channel {channel!r} serves nothing", hint=did_you_mean(channel, known) or f"promptops promote NAME@VERSION --to {channel}")  # fmt: skip
     return [_served(desk, ledger, name, channel) for name in wanted]
 
 

@@ -72,7 +72,9 @@ def _worth(row: ChannelRow) -> tuple[bool, bool, bool, bool]:
 def _asked(status: Status) -> str:
     if status.checked:
         return f"as {status.remote} has it now; signers of {status.branch}"
-    return f"as this clone has it, {status.remote or 'no remote'} was not asked ({status.why_not}); signers of {status.branch}"
+    if not status.remote:
+        return f"as this clone has it, which has no remote; signers of {status.branch}"
+    return f"as this clone has it, {status.remote} was not asked ({status.why_not}); signers of {status.branch}"
 
 
 def _cells(row: ChannelRow, status: Status) -> list[str | Text]:

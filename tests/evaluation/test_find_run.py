@@ -121,7 +121,7 @@ def test_C1_git_ref_without_a_run_says_how_to_make_one(sandbox: Sandbox, store: 
         match=f"no complete run of {PROMPT} .* at HEAD; make one with `promptops eval {PROMPT} --at HEAD`",
     ):
         find_run(store, project, "HEAD", PROMPT)
-    with pytest.raises(DataError, match=r"which prompt at 'HEAD'\?"):
+    with pytest.raises(DataError, match="'HEAD' is no run, a git ref needs a prompt"):
         find_run(store, project, "HEAD")
 
 

@@ -78,7 +78,7 @@ def test_a_repository_without_commits(sandbox: Sandbox):
     git = Git(sandbox.root)
 
     assert (True, ("", True)) == (git.inside(), git.state())
-    with pytest.raises(EvaluationError, match="no commit 'HEAD'"):
+    with pytest.raises(EvaluationError, match=r"no commits yet; git add -A && git commit"):
         git.commit("HEAD")
 
 

@@ -61,3 +61,26 @@ def test_status_of_what_was_never_released_says_so(ana: Clone):
 
     assert (2, True) == (wrong.code, "did you mean 'feedback-sentiment'" in wrong.err)
     assert (0, True) == (away.code, "was not asked" in away.out)
+
+
+def test_status_without_a_remote_says_that_there_is_none(ana: Clone):
+    """Nobody was not asked: a repository of one person has no remote at all."""
+    ana.git("remote", "remove", "origin")
+
+    found = ana.call("status")
+
+    assert (0, True) == (found.code, "as this clone has it, which has no remote; signers of main" in found.out)
+
+
+def test_export_of_an_empty_channel_names_the_command_that_fills_it(sandbox, call):
+    """The hint can be typed as it is: promote takes NAME@VERSION and --to."""
+    sandbox.replace(
+        "promptops.toml",
+        sandbox.read("promptops.toml"),
+        sandbox.read("promptops.toml") + "\n[release]\nunsigned = true\n",
+    )
+    sandbox.commit_all()
+
+    found = call("export", "--channel", "prod", "-o", "out")
+
+    assert (2, True) == (found.code, "promptops promote NAME@VERSION --to prod" in found.err), found
