@@ -319,7 +319,7 @@ class GitTree:
             return self.git.run("cat-file", "blob", blob)
         if blob not in self._read:
             folder = "/".join(path.split("/")[:2]) + "/"
-            beside = {oid for other, oid in self._entries.items() if other.startswith(folder)}
+            beside = {blob, *(oid for other, oid in self._entries.items() if other.startswith(folder))}
             self._read.update({oid: content for oid, (_, content) in self.git.objects(beside).items()})
         return self._read[blob]
 
