@@ -43,6 +43,7 @@ def bundle_for(name: str, folder: str | Path, *, root: str | Path = ".", model: 
     Raises DataError when the prompt does not load, or cannot run in a service.
     """
     from promptops.evaluation.clients import identify
+    from promptops.evaluation.plan import utc_now
     from promptops.project.config import resolve_model
     from promptops.project.project import open_project
     from promptops.release.export import Served, Shipped, bundle_files, write_bundle
@@ -52,8 +53,9 @@ def bundle_for(name: str, folder: str | Path, *, root: str | Path = ".", model: 
     config = resolve_model(project.config, model or evaluable.prompt.model or project.config.default_model)
     identity = identify(config, evaluable.prompt, evaluable.scan.digest)
     shipped = Shipped(
-        version="v0.0.0", commit="", evaluable=evaluable, config=project.config, model=config, identity=identity
-    )
+        version="v0.0.0", commit="", evaluable=evaluable, config=project.config, model=config, identity=identity,
+        released_at=utc_now().isoformat(timespec="seconds"),
+    )  # fmt: skip
     place = Path(folder) / f"{name}-bundle"
     write_bundle(bundle_files([Served(live=shipped)], channel="test", development=True), place, as_archive=False)
     return place

@@ -121,6 +121,10 @@ def show_bundle(bundle: Place, as_json: Json = False) -> int:
                      ", ".join(rule.name for rule in settings.budgets) or "none", ", ".join(show(check.name).plain for check in release.checks) or "none",
                      " > ".join(step.step for step in settings.fallback))  # fmt: skip
     emit(grid)
+    for name, channel in found.channels.items():
+        for shipped in (channel.live, channel.canary):
+            if shipped is not None and shipped.expiry is not None:
+                emit(show(f"{name} {shipped.version} expires {shipped.expiry.expires}"))
     return ExitCode.OK
 
 
@@ -250,7 +254,8 @@ def _json(bundle: "Bundle") -> dict[str, Any]:
         "releases": {
             name: {
                 "seq": channel.seq, "version": channel.live.version, "commit": channel.live.commit, "prompt_digest": channel.live.digest,
-                "evidence": channel.live.evidence, "canary": channel.canary.version if channel.canary else None, "percent": channel.percent,
+                "evidence": channel.live.evidence, "expires": channel.live.expiry.expires if channel.live.expiry else "",
+                "canary": channel.canary.version if channel.canary else None, "percent": channel.percent,
                 "revoked": sorted(channel.revoked), "runtime": channel.live.settings.as_json(),
             }
             for name, channel in bundle.channels.items()

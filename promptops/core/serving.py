@@ -136,6 +136,7 @@ class Settings:
     max_input_chars: int = 200_000
     state_timeout_s: float = 0.05
     local_share: float = 0.1
+    expires_days: int = 0
     cache: CacheSettings = field(default_factory=CacheSettings)
     timeout: TimeoutSettings = field(default_factory=TimeoutSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)

@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -244,6 +245,11 @@ class Git:
         if not _COMMIT.fullmatch(found):
             raise DataError(f"{ref[:80]!r} is not one commit", hint="use a branch, tag or commit id")
         return found
+
+    def date_of(self, commit: str) -> str:
+        """When a full commit id was committed: ISO 8601, UTC. Raises EvaluationError."""
+        seconds = int(self.run("show", "--no-patch", "--format=%ct", "--end-of-options", commit).split()[0])
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
     def merge_base(self, ref: str) -> str:
         """The commit that HEAD and `ref` both grew from. Raises as `commit`, and EvaluationError when they share none here."""

@@ -43,7 +43,7 @@ def _view(release: Release) -> dict[str, Json]:
     """A release as flat values that people can compare."""
     prompt = release.prompt
     view: dict[str, Json] = {
-        "version": release.version, "prompt digest": release.digest, "evidence": release.evidence, "params": dict(prompt.params),
+        "version": release.version, "prompt digest": release.digest, "evidence": release.evidence, "expires": release.expiry.expires if release.expiry else "", "params": dict(prompt.params),
         "online checks": ", ".join(sorted(check.name for check in release.checks)),
         "knowledge": f"{len(prompt.knowledge.passages)} passages {release.knowledge_digest[:12]}" if prompt.knowledge else "",
         "router": _brief(release.router), "semantic cache": _brief(release.cache),

@@ -26,6 +26,7 @@ from promptops.runtime.bundle import (  # fmt: skip
     knowledge_document,
     prompt_document,
 )
+from promptops.runtime.expiry import expiry_of
 
 MIN_RUNTIME = "0.1.0"
 _RUNS_IN_A_SERVICE = ("rules", "echo")
@@ -33,7 +34,10 @@ _RUNS_IN_A_SERVICE = ("rules", "echo")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipped:
-    """One version of a prompt as it goes into a bundle; `evidence` is the signed statement, empty in development."""
+    """One version of a prompt as it goes into a bundle; `evidence` is the signed statement, empty in development.
+
+    `released_at` is the date of its record, or of the commit in development: what expires is counted from there, never from a clock.
+    """
 
     version: str
     commit: str
@@ -42,6 +46,7 @@ class Shipped:
     model: ModelConfig
     identity: Mapping[str, Json]
     evidence: bytes = b""
+    released_at: str = ""
 
     @property
     def folder(self) -> str:
@@ -75,7 +80,7 @@ def shipped_at(project: Project, name: str, *, at: str, version: str, model: str
     evaluable = then.load(name)
     found = resolve_model(then.config, model or evaluable.prompt.model or then.config.default_model)
     identity = identify(found, evaluable.prompt, evaluable.scan.digest)
-    return Shipped(version=version, commit=commit, evaluable=evaluable, config=then.config, model=found, identity=identity)  # fmt: skip
+    return Shipped(version=version, commit=commit, evaluable=evaluable, config=then.config, model=found, identity=identity, released_at=project.git.date_of(commit))  # fmt: skip
 
 
 def bundle_files(served: Sequence[Served], *, channel: str, development: bool) -> dict[str, bytes]:
@@ -141,9 +146,17 @@ def _served_json(entry: Served) -> dict[str, Json]:
 
 
 def _release_json(shipped: Shipped) -> dict[str, Json]:
+    days = shipped.settings.expires_days
+    if days and not shipped.released_at:
+        raise DataError(f"{shipped.evaluable.prompt.name} {shipped.version} has no date that runtime.expires_days could be counted from", hint="export a commit")  # fmt: skip
+    try:
+        expires = expiry_of(shipped.released_at, days)
+    except ValueError as error:
+        raise DataError(f"{shipped.evaluable.prompt.name} {shipped.version} cannot expire", why=str(error), hint="correct runtime.expires_days") from error  # fmt: skip
     return {
         "version": shipped.version, "commit": shipped.commit, "prompt_digest": shipped.evaluable.prompt.digest(shipped.identity),
         "subject": subject_of(shipped.config, shipped.evaluable, shipped.identity), "evidence": _digest(shipped.evidence) if shipped.evidence else "",
+        **({"expires": expires} if expires else {}),
     }  # fmt: skip
 
 

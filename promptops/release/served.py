@@ -64,7 +64,7 @@ def _shipped(desk: Desk, ledger: Ledger, name: str, version: Version) -> Shipped
         raise RefusedError(problems=[Problem(what=f"the {what} of {name} {version.tag} is not what was released", where=record.commit[:12],
                                              why=f"it is {found[what][:19]}, the record says {stated[what][:19]}") for what in differing])  # fmt: skip
     return Shipped(version=version.tag, commit=record.commit, evaluable=evaluable, config=config, model=model, identity=record.model,
-                   evidence=_evidence(desk, name, record))  # fmt: skip
+                   evidence=_evidence(desk, name, record), released_at=record.at)  # fmt: skip
 
 
 def _content(project: Project, name: str, record: VersionRecord) -> tuple[Evaluable, Config, ModelConfig]:

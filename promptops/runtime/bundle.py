@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from promptops.core.errors import DataError, Problem, RefusedError
 from promptops.core.serving import Settings, parse_settings, settings_faults
 from promptops.core.version import __version__
+from promptops.runtime.expiry import Expiry
 
 if TYPE_CHECKING:
     from promptops.core.checks import Check
@@ -74,6 +75,7 @@ class Release:
     knowledge_digest: str = ""
     router: bytes | None = None
     cache: bytes | None = None
+    expiry: Expiry | None = None
 
     def checks_for(self, category: str) -> "tuple[Check, ...]":
         return self.checks_by_category.get(category, self.checks)
@@ -378,12 +380,15 @@ class _Reader:
             self._check_evidence(stated["evidence"])
         elif not self.manifest["development"]:
             raise RefusedError(f"{name} {stated['version']} has no evidence", where=self.where, why="and the bundle is not for development")  # fmt: skip
+        if bool(stated.get("expires")) != bool(settings.expires_days):
+            raise RefusedError(f"{folder}/runtime.json does not fit the manifest", where=self.where, why="only one of them says that it expires")  # fmt: skip
         checks, by_category = self._checks(f"{folder}/guardrails.json")
         return Release(
             name=name, version=stated["version"], commit=stated["commit"], digest=stated["prompt_digest"], evidence=stated["evidence"],
             prompt=prompt, settings=settings, checks=checks, checks_by_category=by_category,
             knowledge_digest=self.manifest["files"].get(f"{folder}/knowledge.json", {}).get("sha256", ""),
             router=self._learned(f"{folder}/router.json"), cache=self._learned(f"{folder}/cache.json"),
+            expiry=Expiry.of(stated.get("expires", ""), settings.expires_days),
         )  # fmt: skip
 
     def _check_evidence(self, digest: str) -> None:

@@ -35,6 +35,7 @@ class Shared:
     budgets: tuple[BudgetRule, ...]
     workers: Workers
     clock: Callable[[], float]
+    wall_clock: Callable[[], float]
     flights: Flights = field(default_factory=Flights)
     breakers: dict[tuple[str, BreakerSettings], Breaker] = field(default_factory=dict)
     latencies: dict[str, Latencies] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class Lane:
         self.guard = Guard(release)
         self.rules = open_rules(release.prompt) if any(step.step == "rules" for step in settings.fallback) else None
         self.router: Router | None = parse_router(release.router) if release.router is not None else None
+        self._told = ""
         self._new_budgets()
         specs = [[models[alias].provider, models[alias].model] for alias in (self.small, self.large)]
         self._parts = [release.digest, release.version, specs, release.knowledge_digest, settings.max_output_tokens]
@@ -138,6 +140,18 @@ class Lane:
 
     def routing_text(self, inputs: "Mapping[str, Json]") -> str:
         return routing_text(inputs)
+
+    def expiry_state(self) -> tuple[str, str]:
+        """What a wall clock says against this release, two '' for nothing; observers hear of every change once."""
+        expiry = self.release.expiry
+        if expiry is None:
+            return "", ""
+        state, reason = expiry.state(self._shared.wall_clock())
+        if state != self._told:
+            self._told = state
+            event = f"bundle_{state}" if state else "bundle_current"
+            self._shared.notice(event, f"{self.release.name} {self.release.version}: {reason or 'it has not expired'}")
+        return state, reason
 
     def after_fork(self) -> None:
         self.library.after_fork()

@@ -65,12 +65,13 @@ class Runtime:
         allow_unsigned: bool = False, state: State | None = None, switch: Switch | None = None, observers: Sequence[Observer] = (),
         queue: Queue | None = None, retrievers: Mapping[str, Retriever] | None = None, budgets: Sequence[BudgetRule] = (),
         clients: "Mapping[str, Client] | None" = None, poll_s: float = 1.0, clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> "Runtime":  # fmt: skip
         """A runtime for the bundle at `path`: a folder, a .tar, or a folder with a `current.json` that is followed.
 
         `models` says where each model alias is, or one Endpoint for all. One of `trusted_keys` (lines `ssh-ed25519 AAAA...`),
         `digest` (of the manifest) and `allow_unsigned` must say why the bundle is believed. `clients` stand in for models in
-        tests. Raises RefusedError for a bundle that is not to be used, DataError for settings that do not fit it.
+        tests; `wall_clock` (Unix seconds) decides only what is marked as expired. Raises RefusedError for a bundle that is not to be used, DataError for settings that do not fit it.
         """
         from promptops.runtime.lane import Shared, budget_rules
 
@@ -81,6 +82,7 @@ class Runtime:
         shared = Shared(
             state=state if state is not None else MemoryState(clock=clock), local=MemoryState(clock=clock, max_entries=0), switch=switch,
             observers=tuple(observers), queue=queue, budgets=budget_rules(budgets), workers=Workers(), clock=clock,
+            wall_clock=wall_clock,
         )  # fmt: skip
         endpoints = {"*": models} if isinstance(models, Endpoint) else dict(models or {})
         trust = Trust(keys=tuple(trusted_keys), digest=digest, unsigned=allow_unsigned)
@@ -217,7 +219,11 @@ class Runtime:
             id=request_id, prompt=wanted.prompt, inputs=wanted.inputs, tenant=wanted.tenant, feature=wanted.feature, category=wanted.category,
             deadline_s=lane.release.settings.deadline_s if deadline_s is None else deadline_s,
         )  # fmt: skip
-        return serving, Job(request=request, lane=lane, shared=self._shared, started=self._shared.clock())
+        job = Job(request=request, lane=lane, shared=self._shared, started=self._shared.clock())
+        state, reason = lane.expiry_state()
+        if state:
+            job.step("bundle", state, reason)
+        return serving, job
 
     def _lane(self, serving: _Serving, prompt: str, tenant: str) -> "Lane":
         """The live release, or the canary for the tenants that a hash puts there: a tenant always sees the same one."""
@@ -274,6 +280,7 @@ class Runtime:
 
         lane = Lane(release, bundle.models, self._shared, retriever=self._retrievers.get(release.name))
         lane.guard.warm()
+        lane.expiry_state()
         return lane
 
     def _models(self, bundle: Bundle, lanes: "Sequence[Lane]") -> Models:

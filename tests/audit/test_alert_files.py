@@ -33,11 +33,11 @@ def told() -> tuple[set[str], set[str]]:
     """Names and labels of what a service really has at /metrics."""
     registry = CollectorRegistry()
     observer = PrometheusObserver(registry)
-    step = Step("model", "ok", "small: 0.1 s", 0.1)
+    steps = (Step("bundle", "expired", "", 0.0), Step("model", "ok", "small: 0.1 s", 0.1))
     observer.replied(
         Request(id="1", prompt="triage", inputs={}),
         Reply(text="", source="model", prompt="triage", version="v1", request_id="1", cost_nanousd=5, latency_s=0.1, model="small",
-              input_tokens=2, output_tokens=1, steps=(step,)),
+              input_tokens=2, output_tokens=1, steps=steps),
     )  # fmt: skip
     observer.noticed("feedback_bad", "1 thumbs")
     samples = [sample for metric in registry.collect() for sample in metric.samples]

@@ -37,6 +37,12 @@ class PrometheusObserver:
             "promptops_model_calls", "Model calls by how they ended", ["model", "outcome"], registry=into
         )
         self._notices = Counter("promptops_notices", "What happened beside requests", ["event"], registry=into)
+        self._marked = Counter(
+            "promptops_bundle_marked_requests",
+            "Requests served by a release that expired, or while the clock cannot be right",
+            ["prompt", "version", "state"],
+            registry=into,
+        )
         if tenants:
             self._of_tenant = Counter(
                 "promptops_tenant_requests", "Requests by hashed tenant", ["tenant"], registry=into
@@ -51,6 +57,9 @@ class PrometheusObserver:
         self._seconds.labels(prompt).observe(reply.latency_s)
         if reply.cost_nanousd:
             self._cost.labels(prompt, model).inc(reply.cost_nanousd / 1e9)
+        for step in reply.steps:
+            if step.stage == "bundle":
+                self._marked.labels(prompt, version, step.decision).inc()
         for kind, count in (("input", reply.input_tokens), ("output", reply.output_tokens)):
             if count:
                 self._tokens.labels(prompt, model, kind).inc(count)
