@@ -106,7 +106,10 @@ def classifier() -> None:
     ]
     started = time.process_time()
     model = Classifier({"fields": ["intent"], "folds": 3}, ("text",), Rules({}, ("text",)), cases)
-    right = sum(model.respond(ModelRequest(messages=(), inputs=case.inputs)) == case.expected for case in cases)
+    right = sum(
+        model.respond(ModelRequest(messages=(), inputs=case.inputs, output_format="json")) == case.expected
+        for case in cases
+    )
     print(
         f"classifier: {right}/{len(cases)} right out of fold ({right / len(cases):.3f}), 3 folds; CPU {time.process_time() - started:.0f} s"
     )
