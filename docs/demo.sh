@@ -36,6 +36,12 @@ candidate=$(run_id support-summary)
 say "4. What happened"
 run promptops explain "$candidate" lang=ja --limit 1
 
+cat <<END
+
+The gate exited with 1, so a pull request with this change would be blocked: Japanese has no blanks
+between words, so every Japanese sentence is a "line of fewer than five words", and all of them were dropped.
+END
+
 say "5. The prompt in a service: one bundle, 200 people at once, and a model that goes down half-way"
 bundle=$(mktemp -d)
 trap 'rm -rf "$bundle"' EXIT
@@ -50,9 +56,6 @@ fi
 run "$(dirname "$(command -v promptops)")/python" docs/demo_service.py "$bundle/support"
 
 cat <<END
-
-The gate exited with 1, so a pull request with this change would be blocked: Japanese has no blanks
-between words, so every Japanese sentence is a "line of fewer than five words", and all of them were dropped.
 
 The results are in .promptops/store.sqlite3. Try next:
   promptops view $candidate                         every case that did not pass
