@@ -45,8 +45,12 @@ class Figure:
 
 
 def start(arguments: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
-    """A child whose results are dropped, with an environment that says nothing to promptops."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTOPS_")}
+    """A child whose results are dropped, with an environment that says nothing to promptops.
+
+    Bytecode is kept as an installation keeps it: where it may not be written, every start would compile every module again.
+    """
+    dropped = ("PROMPTOPS_", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(arguments, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 

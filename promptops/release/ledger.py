@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from promptops.project.git import Git
 from promptops.release.channels import ChannelState, Event, Link, fold
@@ -29,7 +30,7 @@ class EventTag:
     link: Link
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Ledger:
     """`versions` by prompt and number, `events` by (prompt, channel) in order of number, `strange` refs that name nothing."""
 
@@ -42,7 +43,15 @@ class Ledger:
         return fold(prompt, channel, (item.link for item in self.events.get((prompt, channel), ())))
 
     def channels(self, prompt: str) -> list[str]:
-        return sorted(channel for owner, channel in self.events if owner == prompt)
+        return self._channels.get(prompt, [])
+
+    @cached_property
+    def _channels(self) -> Mapping[str, list[str]]:
+        """Sorted channels by prompt."""
+        found: dict[str, list[str]] = {}
+        for owner, channel in sorted(self.events):
+            found.setdefault(owner, []).append(channel)
+        return found
 
     def promoted_commit(self, prompt: str, version: Version) -> str:
         """The commit that the newest event about a version points to, on any channel; '' when there is none."""
