@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from promptops.core.errors import DataError
 from promptops.core.names import NAME_PATTERN, is_name
@@ -34,6 +35,7 @@ class Version:
         return f"v{self}"
 
     @classmethod
+    @lru_cache(maxsize=4096)  # a repository of 10,000 tags names a few hundred versions
     def parse(cls, text: str) -> "Version":
         """The version that `1.4.0` or `v1.4.0` names. Raises DataError for anything else."""
         match = _VERSION.fullmatch(text.removeprefix("v"))
