@@ -332,6 +332,31 @@ def test_otel_metrics_have_the_names_of_the_conventions():
     assert not [labels for points in found.values() for labels, _ in points if "acme" in str(labels)]
 
 
+def test_T34_otel_metrics_have_a_bounded_number_of_series():
+    """A thousand prompts, versions, models, features and events share what is beyond the caps; a tenant is in none."""
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    from promptops.runtime.telemetry.otel import OtelObserver
+
+    reader = InMemoryMetricReader()
+    observer = OtelObserver(meter_provider=MeterProvider([reader]))
+    for number in range(1000):
+        step = Step("model", "ok", f"m{number}: ", 0.1)
+        reply = replace(REPLY, prompt=f"p{number}", model=f"m{number}", steps=(step,))
+        observer.replied(replace(REQUEST, tenant=f"tenant-{number}", feature=f"f{number}"), reply)
+        observer.noticed(f"event-{number}", "")
+    (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    series = {metric.name: [dict(point.attributes) for point in metric.data.data_points] for metric in scope.metrics}
+    features = {labels["promptops.feature"] for labels in series["promptops.requests"]}
+
+    assert (501, 101, 201, 402, 51) == (
+        len(series["promptops.requests"]), len(features), len(series["gen_ai.client.operation.duration"]),
+        len(series["gen_ai.client.token.usage"]), len(series["promptops.notices"]),
+    )  # fmt: skip
+    assert "tenant-" not in str(series)
+
+
 def test_many_threads_hand_over_without_losing_an_event(path: Path):
     """Observers are called from any thread."""
     events = EventsFile(path)

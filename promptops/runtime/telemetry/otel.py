@@ -41,6 +41,7 @@ class OtelObserver:
             clock_ns,
         )
         self._features, self._events = Labels(100), Labels(50)
+        self._prompts, self._versions, self._aliases = Labels(500), Labels(2000), Labels(200)
         self._tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
         meter = metrics.get_meter(_SCOPE, __version__, meter_provider)
         self._requests = meter.create_counter(
@@ -72,7 +73,7 @@ class OtelObserver:
         self._notices.add(1, {"event": self._events(event)})
 
     def _count(self, request: "Request", reply: "Reply") -> None:
-        common = {"gen_ai.prompt.name": reply.prompt, "promptops.prompt.version": reply.version, "promptops.source": reply.source,
+        common = {"gen_ai.prompt.name": self._prompts(reply.prompt), "promptops.prompt.version": self._versions(reply.version), "promptops.source": reply.source,
                   "promptops.feature": self._features(request.feature)}  # fmt: skip
         self._requests.add(1, common | {"promptops.degraded": why_degraded(reply)})
         self._latency.record(reply.latency_s, common)
@@ -80,10 +81,10 @@ class OtelObserver:
             self._cost.add(reply.cost_nanousd / 1e9, common)
         for call in model_calls(reply):
             error = {} if call.outcome == "ok" else {"error.type": call.outcome}
-            self._duration.record(call.end_s - call.start_s, self._of_model(call.model) | error)
+            self._duration.record(call.end_s - call.start_s, self._of_model(self._aliases(call.model)) | error)
         for kind, count in (("input", reply.input_tokens), ("output", reply.output_tokens)):
             if count:
-                self._tokens.record(count, self._of_model(reply.model) | {"gen_ai.token.type": kind})
+                self._tokens.record(count, self._of_model(self._aliases(reply.model)) | {"gen_ai.token.type": kind})
 
     def _of_model(self, alias: str) -> dict[str, str]:
         return {
