@@ -21,6 +21,7 @@ from promptops.cli import (
     monitor,
     privacy,
     queue,
+    readiness,
     release,
     reports,
     review,
@@ -71,6 +72,7 @@ app.command("view")(runs.view)
 app.command("kill")(kill.kill)
 app.command("monitor")(monitor.monitor)
 app.command("drift")(monitor.drift)
+app.command("readiness")(readiness.readiness)
 app.add_typer(canary.app, name="canary", help="Whether a canary may have all the traffic: status.")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)

@@ -93,9 +93,14 @@ def _try_first_case(project: Project, evaluable: Evaluable) -> None:
                                       for item in error.problems]) from error  # fmt: skip
 
 
+def is_dated(model: str) -> bool:
+    """Whether the name of a model says which snapshot it is."""
+    return bool(_DATED.search(model))
+
+
 def _undated_models(project: Project) -> Iterable[Problem]:
     for model in project.config.models.values():
-        if model.provider != "local" and not _DATED.search(model.model):
+        if model.provider != "local" and not is_dated(model.model):
             yield Problem(what=f"model {model.alias!r} has no date in {model.model!r}", why="providers change what an undated name means",
                           hint="name a dated snapshot")  # fmt: skip
 

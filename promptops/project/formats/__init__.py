@@ -9,8 +9,8 @@ from promptops.core.errors import Problem, did_you_mean
 from promptops.core.jsontext import Json, parse_json
 from promptops.core.schema import JsonSchema, SchemaViolation, compile_schema
 
-FormatName = Literal["prompt", "suite", "case", "rubric", "label", "rules", "tools", "config"]
-FORMATS: tuple[FormatName, ...] = ("prompt", "suite", "case", "rubric", "label", "rules", "tools", "config")
+FormatName = Literal["prompt", "suite", "case", "rubric", "label", "rules", "tools", "config", "readiness"]
+FORMATS: tuple[FormatName, ...] = ("prompt", "suite", "case", "rubric", "label", "rules", "tools", "config", "readiness")
 Path = tuple[str | int, ...]
 
 

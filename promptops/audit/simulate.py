@@ -1,0 +1,177 @@
+"""What goes wrong in production, done to a bundle on this machine: an outage, malformed answers, a retry loop, a kill."""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptops.core.money import format_usd
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from promptops.core.jsontext import Json
+    from promptops.core.serving import BudgetRule
+    from promptops.runtime.base import Reply
+    from promptops.runtime.runtime import Runtime
+
+_GARBAGE = ("this is no answer", '{"cut": "of', "<img src=http://evil.example/x>")
+_MOST_LOOPS = 5_000
+_PARTS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a simulation showed."""
+
+    passed: bool
+    what: str
+
+
+class FaultServer:
+    """An OpenAI-compatible server on this machine: it resets every connection, or says `text`."""
+
+    def __init__(self, text: str | None = None) -> None:
+        self.text, self.calls, self.url = text, 0, ""
+
+    @asynccontextmanager
+    async def running(self) -> "AsyncIterator[FaultServer]":
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))  # fmt: skip
+                asked = json.loads(await reader.readexactly(length))
+                self.calls += 1
+                if self.text is None:
+                    break
+                choice = {"message": {"role": "assistant", "content": self.text}, "finish_reason": "stop"}
+                body = json.dumps({"model": asked["model"], "usage": {"prompt_tokens": 100, "completion_tokens": 10}, "choices": [choice]}).encode()  # fmt: skip
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)  # fmt: skip
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.transport.abort()
+
+
+class _Closing:
+    """A runtime whose models are all at one address, closed at the end."""
+
+    def __init__(self, bundle: Path, url: str) -> None:
+        from promptops.models.http import HttpClient
+        from promptops.models.secret import Secret
+        from promptops.runtime.bundle import Trust, load_bundle
+        from promptops.runtime.testing import HandSwitch
+
+        specs = load_bundle(bundle, Trust(unsigned=True)).models
+        self.clients: dict[str, Any] = {alias: HttpClient(base_url=url, model=spec.model, key=Secret(""), price=spec.price, timeout_s=60.0)
+                                        for alias, spec in specs.items()}  # fmt: skip
+        self.runtime = _open(bundle, self.clients, switch=HandSwitch())
+
+    async def aclose(self) -> None:
+        await self.runtime.aclose()
+        for client in self.clients.values():
+            await client.close()
+
+
+def _open(bundle: Path, clients: Mapping[str, Any], **options: Any) -> "Runtime":
+    from promptops.runtime.runtime import Runtime
+
+    return Runtime.load(bundle, clients=dict(clients), allow_unsigned=True, **options)
+
+
+def outage(bundle: Path, name: str, inputs: "Sequence[Mapping[str, Json]]") -> Seen:
+    """Every connection to the provider is reset: does every request get an answer with something in it?"""
+
+    async def ask() -> "tuple[list[Reply], int]":
+        async with FaultServer().running() as server, aclosing(_Closing(bundle, server.url)) as opened:
+            found = [await opened.runtime.acomplete(name, item, tenant="readiness") for item in inputs]
+            return found, server.calls
+
+    replies, calls = asyncio.run(ask())
+    empty = sum(not (reply.text or reply.queued_id) for reply in replies)
+    sources = ", ".join(sorted({reply.source for reply in replies if reply.text}))
+    told = f"provider down: {len(replies) - empty} of {len(replies)} requests answered"
+    told += f" (from {sources})" if sources else ""
+    return Seen(passed=empty == 0 and calls > 0, what=f"{told}, {calls} calls were reset")
+
+
+def malformed(bundle: Path, name: str, inputs: "Mapping[str, Json]") -> Seen:
+    """The provider says what is no answer: does any of it reach the caller?"""
+
+    async def ask(text: str) -> "tuple[Reply, int]":
+        async with FaultServer(text).running() as server, aclosing(_Closing(bundle, server.url)) as opened:
+            return await opened.runtime.acomplete(name, inputs, tenant="readiness"), server.calls
+
+    through = []
+    for text in _GARBAGE:
+        reply, calls = asyncio.run(ask(text))
+        if reply.text == text or not calls:
+            through.append(text)
+    if through:
+        return Seen(passed=False, what=f"{len(through)} of {len(_GARBAGE)} malformed answers reached the caller: {through[0]!r}")  # fmt: skip
+    return Seen(passed=True, what=f"{len(_GARBAGE)} malformed answers injected, none reached the caller")
+
+
+def retry_loop(bundle: Path, name: str, inputs: "Mapping[str, Json]", rules: "Sequence[BudgetRule]") -> Seen:
+    """A tenant asks again and again, and each answer is dear and useless: does a budget say stop?
+
+    Each call is stated to use a twentieth of the smallest limit in money and tokens, so that the loop is short.
+    """
+    from promptops.runtime.testing import FakeClock, ScriptedModel, open_runtime
+
+    money = min((rule.nanousd for rule in rules if rule.nanousd), default=0)
+    tokens = min((rule.tokens for rule in rules if rule.tokens), default=0)
+    model = ScriptedModel("this is no answer", input_tokens=max(1, tokens // _PARTS), output_tokens=1, cost_nanousd=max(1, money // _PARTS))  # fmt: skip
+    runtime = open_runtime(bundle, model, clock=FakeClock())
+    bill = 0
+    try:
+        for number in range(1, _MOST_LOOPS + 1):
+            reply = runtime.complete(name, inputs, tenant="readiness", request_id=f"loop-{number}")
+            bill += reply.cost_nanousd
+            if reply.calls == 0 and reply.degraded.startswith("budget"):
+                worst = "; ".join(f"{format_usd(rule.nanousd)} in {rule.window_s} s" for rule in rules if rule.nanousd)
+                limit = f"worst bill of a tenant {worst}" if worst else "no limit in money"
+                return Seen(passed=bool(worst), what=f"stopped at request {number} after {model.calls} calls and {format_usd(bill)}; {limit}")  # fmt: skip
+    finally:
+        runtime.close()
+    return Seen(passed=False, what=f"{_MOST_LOOPS} requests in a loop made {model.calls} calls and no budget stopped them")  # fmt: skip
+
+
+def kill(bundle: Path, name: str, inputs: "Mapping[str, Json]") -> Seen:
+    """The switch is thrown in a flags file: is a model asked after that, and how long until it is not?"""
+    from promptops.runtime.flags import set_kill
+    from promptops.runtime.switch import FlagFile, Switch
+    from promptops.runtime.testing import ScriptedModel, open_runtime
+
+    model = ScriptedModel("this is no answer")
+    with tempfile.TemporaryDirectory() as folder:
+        flags = FlagFile(Path(folder) / "flags.json")
+        flags.change(lambda raw: set_kill(raw, name, off=True))
+        switch = Switch(flags, environ={})
+        runtime = open_runtime(bundle, model, switch=switch)
+        try:
+            runtime.complete(name, inputs, tenant="readiness")
+            before = model.calls
+            flags.change(lambda raw: set_kill(raw, name))
+            begun = time.monotonic()
+            while not switch.blocked(prompt=name, tenant="readiness", feature="") and time.monotonic() - begun < 10:
+                time.sleep(0.01)
+            took = time.monotonic() - begun
+            reply = runtime.complete(name, inputs, tenant="readiness")
+        finally:
+            runtime.close()
+            switch.close()
+    stopped = before > 0 and model.calls == before and reply.calls == 0
+    return Seen(passed=stopped, what=f"{'stopped' if stopped else 'NOT stopped'} {took:.1f} s after the flags file changed; {before} calls before, {model.calls - before} after")  # fmt: skip

@@ -1,0 +1,109 @@
+"""Readiness on a terminal, as JSON, as Markdown, and as a card of one page for auditors."""
+
+import re
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from promptops.audit.checklist import FUNCTIONS, Finding
+from promptops.audit.readiness import Readiness, counts, todo
+from promptops.core.digest import short
+from promptops.core.version import __version__
+from promptops.report.html import asset, environment, policy
+from promptops.report.show import escape, show
+from promptops.report.tables import command, headline, next_line, table
+
+_STYLE = {"PASS": "green", "FAIL": "red", "WAIVED": "yellow"}
+_TONE = {"PASS": "good", "FAIL": "bad", "WAIVED": "warn"}
+_ORDER = ("FAIL", "WAIVED", "PASS")
+
+
+def render_readiness(found: Readiness) -> RenderableType:
+    """The answer, what fails with what to do, then the rest."""
+    word, text = _answer(found)
+    parts: list[RenderableType] = [headline(word, _STYLE["PASS" if word == "READY" else "FAIL"], text), show(_about(found), "dim"), Text("")]  # fmt: skip
+    grid = table("state", "item", "evidence")
+    for item in _sorted(found):
+        grid.add_row(Text(item.state, _STYLE[item.state]), item.item.id, show(_evidence(item)))
+    parts.append(grid)
+    if found.failed:
+        parts.append(Text("\nTo do"))
+        parts += [Text.assemble(f"- {item.item.title} ({item.item.id}): ", show(todo(item, found.prompt))) for item in found.failed]  # fmt: skip
+    parts.append(next_line(command("promptops", "readiness", found.prompt, "--channel", found.channel, "-o", "card.html")))  # fmt: skip
+    return Group(*parts)
+
+
+def readiness_json(found: Readiness) -> dict[str, Any]:
+    """Stable keys."""
+    return {
+        "prompt": found.prompt, "channel": found.channel, "commit": found.commit, "subject": found.subject, "model": found.model, "live": found.live,
+        "at": found.at, "ready": not found.failed, "counts": counts(found.findings), "description": found.description, "owners": list(found.owners),
+        "items": [_item_json(item, found.prompt) for item in found.findings],
+    }  # fmt: skip
+
+
+def readiness_markdown(found: Readiness) -> str:
+    """The card as Markdown."""
+    word, text = _answer(found)
+    lines = [f"# {found.prompt}: {word}", "", _plain(text), "", *(f"- {label}: {_plain(value)}" for label, value in _facts(found)), "",
+             "| state | item | evidence | NIST AI RMF |", "| --- | --- | --- | --- |"]  # fmt: skip
+    lines += [f"| {item.state} | {item.item.title} | {_plain(_evidence(item))} | {', '.join(item.item.functions)} |" for item in _sorted(found)]  # fmt: skip
+    lines += ["", *(f"- To do, {item.item.id}: {_plain(todo(item, found.prompt))}" for item in found.failed)]
+    return "\n".join(lines).rstrip() + f"\n\npromptops {__version__}\n"
+
+
+def readiness_page(found: Readiness) -> str:
+    """The card as a page that needs nothing else."""
+    css = asset("report.css")
+    word, text = _answer(found)
+    groups = [{"title": function.capitalize(), "rows": [
+        {"state": item.state, "tone": _TONE[item.state], "title": item.item.title, "evidence": escape(_evidence(item)),
+         "todo": escape(todo(item, found.prompt)) if item.state == "FAIL" else ""}
+        for item in _sorted(found) if function in item.item.functions]} for function in FUNCTIONS]  # fmt: skip
+    page: str = environment().render_template(
+        "readiness.html", title=f"{found.prompt}: readiness", css=css, csp=policy(css), word=word, tone="good" if word == "READY" else "bad",
+        name=found.prompt, headline=escape(text), facts=[{"label": label, "value": escape(value)} for label, value in _facts(found)],
+        groups=groups, footer=f"promptops {__version__}; subject {found.subject}; commit {found.commit}",
+    )  # fmt: skip
+    return page
+
+
+def _answer(found: Readiness) -> tuple[str, str]:
+    number = counts(found.findings)
+    tail = f"{number['PASS']} of {len(found.findings)} items pass, {number['WAIVED']} waived"
+    return ("NOT READY", f"{found.prompt}: {number['FAIL']} items fail, {tail}") if found.failed else ("READY", f"{found.prompt}: {tail}")  # fmt: skip
+
+
+def _about(found: Readiness) -> str:
+    return f"commit {found.commit[:12]}, subject {short(found.subject)}, model {found.model}, {found.channel} serves {found.live or 'nothing'}"  # fmt: skip
+
+
+def _facts(found: Readiness) -> list[tuple[str, str]]:
+    return [("Purpose", found.description or "not stated"), ("Owners", ", ".join(found.owners) or "not stated"), ("Model", found.model),
+            ("Served", f"{found.channel}: {found.live or 'nothing'}"), ("Commit", found.commit[:12]), ("Looked at", found.at)]  # fmt: skip
+
+
+def _sorted(found: Readiness) -> list[Finding]:
+    return sorted(found.findings, key=lambda item: _ORDER.index(item.state))
+
+
+def _evidence(item: Finding) -> str:
+    if item.waiver is None:
+        return item.evidence
+    waiver = item.waiver
+    word = "waived" if item.state == "WAIVED" else "waiver ran out:"
+    return f"{item.evidence}; {word} by {waiver.by} until {waiver.until}: {waiver.why}"
+
+
+def _plain(text: str) -> str:
+    """Text that is no markup and stays in its cell."""
+    return re.sub(r"([\\`*_\[\]<>|!#])", r"\\\1", escape(text).replace("\n", " "))
+
+
+def _item_json(item: Finding, name: str) -> dict[str, Any]:
+    waiver = item.waiver
+    return {
+        "id": item.item.id, "title": item.item.title, "state": item.state, "evidence": item.evidence, "functions": list(item.item.functions),
+        "todo": todo(item, name), "waiver": {"by": waiver.by, "why": waiver.why, "until": waiver.until.isoformat()} if waiver else None,
+    }  # fmt: skip
