@@ -174,4 +174,4 @@ def kill(bundle: Path, name: str, inputs: "Mapping[str, Json]") -> Seen:
             runtime.close()
             switch.close()
     stopped = before > 0 and model.calls == before and reply.calls == 0
-    return Seen(passed=stopped, what=f"{'stopped' if stopped else 'NOT stopped'} {took:.1f} s after the flags file changed; {before} calls before, {model.calls - before} after")  # fmt: skip
+    return Seen(passed=stopped, what=f"{'stopped' if stopped else 'NOT stopped'} {took:.2f} s after the flags file changed; {before} calls before, {model.calls - before} after")  # fmt: skip

@@ -67,7 +67,15 @@ def environment() -> Any:
     return Environment(
         templates={
             name: asset(name)
-            for name in ("base.html", "report.html", "trend.html", "alternatives.html", "monitor.html", "coverage.html", "readiness.html")
+            for name in (
+                "base.html",
+                "report.html",
+                "trend.html",
+                "alternatives.html",
+                "monitor.html",
+                "coverage.html",
+                "readiness.html",
+            )
         }
     )
 

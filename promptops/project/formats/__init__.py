@@ -10,7 +10,17 @@ from promptops.core.jsontext import Json, parse_json
 from promptops.core.schema import JsonSchema, SchemaViolation, compile_schema
 
 FormatName = Literal["prompt", "suite", "case", "rubric", "label", "rules", "tools", "config", "readiness"]
-FORMATS: tuple[FormatName, ...] = ("prompt", "suite", "case", "rubric", "label", "rules", "tools", "config", "readiness")
+FORMATS: tuple[FormatName, ...] = (
+    "prompt",
+    "suite",
+    "case",
+    "rubric",
+    "label",
+    "rules",
+    "tools",
+    "config",
+    "readiness",
+)
 Path = tuple[str | int, ...]
 
 
