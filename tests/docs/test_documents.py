@@ -101,7 +101,9 @@ def test_examples_of_files_fit_their_formats(where: str, kind: str, text: str):
 
 def test_there_is_an_example_of_every_format():
     """A reader finds one of each file to start from."""
-    assert {"prompt", "suite", "case", "rubric", "label", "rules", "config"} == {kind for _, kind, _ in examples()}
+    assert {"prompt", "suite", "case", "rubric", "label", "rules", "config", "readiness"} == {
+        kind for _, kind, _ in examples()
+    }
 
 
 def anchors(path: Path) -> set[str]:
