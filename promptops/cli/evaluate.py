@@ -111,6 +111,8 @@ def eval_prompts(
             raise DataError("--policy routed is judged on all held-out cases, with the models of router.json",
                             hint="leave out --model, --candidate, --at, filters, --record, --replay, --dry-run and --no-cache")  # fmt: skip
         return eval_routed(wanted, repeat=repeat, max_cost=max_cost, reports=reports, as_json=as_json, concurrency=concurrency)  # fmt: skip
+    if accept_policy_change and not against:
+        raise DataError("--accept-policy-change is for comparisons", hint="add --against REF")
     if against:
         from promptops.cli.against import eval_against
 

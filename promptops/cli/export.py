@@ -48,6 +48,7 @@ def export(
     from promptops.release.desk import open_desk
     from promptops.release.export import Served, bundle_files, shipped_at, sign_files, write_bundle
     from promptops.release.served import served_by
+    from promptops.report.tables import command, next_line
 
     if development == bool(channel):
         raise DataError(
@@ -81,7 +82,17 @@ def export(
         return ExitCode.OK
     emit(_title("EXPORTED", bundle, f"{len(files)} files, {sum(map(len, files.values())):,} bytes in {output}"))
     emit(_releases(bundle))
-    emit(f"next: promptops bundle verify {output}" + (f" --key '{signed}'" if signed else f" --digest {bundle.digest}"))
+    emit(
+        next_line(
+            command(
+                "promptops",
+                "bundle",
+                "verify",
+                str(output),
+                *(("--key", signed) if signed else ("--digest", bundle.digest)),
+            )
+        )
+    )
     return ExitCode.OK
 
 

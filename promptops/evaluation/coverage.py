@@ -163,8 +163,7 @@ class Ground:
         """The requests that lower the mean distance most, each given those before it; fewer when nothing is left to gain.
 
         Greedy k-median, at least 1 - 1/e of the best possible gain (Nemhauser, Wolsey and Fisher 1978), evaluated lazily (Minoux
-        1978) over 4,000 candidates and the sample. Measured on real questions it covers more than weighted k-center, which
-        takes outliers where weights are mild and the same place again where they are strong: benchmarks/golden_coverage.py.
+        1978) over 4,000 candidates and the sample.
         """
         import numpy as np
 

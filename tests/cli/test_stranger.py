@@ -51,3 +51,10 @@ def test_the_router_and_the_cache_of_a_prompt_are_called_so_in_its_log(sandbox: 
     found = call("log", "feedback-sentiment", "--json")
 
     assert ["router", "semantic cache"] == sorted(found.json["commits"][0]["parts"])
+
+
+def test_a_policy_change_is_accepted_of_a_comparison_only(call):
+    """Without a base nothing can have become weaker; the option would be ignored."""
+    outcome = call("eval", "--accept-policy-change", "cases")
+
+    assert (2, True) == (outcome.code, "--accept-policy-change is for comparisons; add --against REF" in outcome.err)
