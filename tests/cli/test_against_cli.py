@@ -183,7 +183,9 @@ def test_E21_a_cap_holds_over_all_runs_of_a_comparison(sandbox: Sandbox, call: C
 
     found = call("eval", PROMPT, "--against", "HEAD", "--max-calls", str(most))
 
-    assert (3, "", most) == (found.code, found.out, sum(noisy.asked.values()))
+    asked = sum(noisy.asked.values())
+    # The side that meets the cap ends the other one, whose last calls of a round are then not made.
+    assert (3, "", True) == (found.code, found.out, asked == most if most < 2 * 24 else 2 * 24 < asked <= most)
     assert "the budget is used up" in found.err
 
 

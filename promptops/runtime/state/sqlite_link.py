@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal
 
 from promptops.runtime.state.base import StateError
 
+_MAKING_S = 1.0
 _LEFT_TO_THE_PARENT: list[sqlite3.Connection] = []
 
 
@@ -66,7 +68,7 @@ class SqliteLink:
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # texts of customers are for this user only
         database = sqlite3.connect(self.path, timeout=self.timeout_s, isolation_level=None, check_same_thread=False)
         try:
-            database.execute("pragma journal_mode = wal")
+            self._use_log(database)
             database.execute(f"pragma synchronous = {self._synchronous}")
             if database.execute("pragma user_version").fetchone()[0] == 0:
                 database.executescript(f"begin immediate;{self._schema}pragma user_version = 1; commit;")
@@ -75,3 +77,16 @@ class SqliteLink:
             raise
         self._connection = database
         return database
+
+    def _use_log(self, database: sqlite3.Connection) -> None:
+        """SQLite waits for nobody when two processes change the journal mode of a new file at the same moment: ask again."""
+        until = time.monotonic() + max(self.timeout_s, _MAKING_S)
+        while True:
+            try:
+                database.execute("pragma journal_mode = wal")
+            except sqlite3.OperationalError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(0.005)
+            else:
+                return
