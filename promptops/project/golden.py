@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from promptops.core.checks import Check
 from promptops.core.digest import digest
@@ -96,10 +96,7 @@ def _lines(tree: Tree, path: str) -> Iterator[tuple[int, bytes]]:
     except OSError as error:
         raise DataError("file cannot be read", where=path, why=error.strerror or "") from None
     with file:
-        for number, raw in enumerate(file, 1):
-            line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
-            if line:
-                yield number, line
+        yield from _numbered(file)
 
 
 def _record(row: Mapping[str, Json], number: int) -> bytes:
@@ -292,12 +289,17 @@ def check_rows(
     return tuple(scanner.problems)
 
 
+def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, with their number, without blanks around them and the byte order mark of the first."""
+    for number, raw in enumerate(file, 1):
+        line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
+        if line:
+            yield number, line
+
+
 def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
-                if line:
-                    yield number, line
+            yield from _numbered(file)
     except OSError as error:
         raise DataError("file cannot be read", where=str(path), why=error.strerror or "") from None
