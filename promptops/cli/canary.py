@@ -49,7 +49,9 @@ def status(
 
     address = events or os.environ.get(_VARIABLE, "")
     if not address:
-        raise DataError("which events?", hint=f"name the file the services write with --events or {_VARIABLE}")
+        raise DataError(
+            "nothing says which events to read", hint=f"name the file the services write with --events or {_VARIABLE}"
+        )
     if every not in {"hour", "minute"}:
         raise DataError(f"--every {every[:40]!r}", hint="hour or minute")
     if bool(control) != bool(canary) or (control and apply):

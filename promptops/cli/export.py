@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from promptops.cli import service
 from promptops.core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -13,11 +14,6 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Place = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder or a .tar.")]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option("--key", metavar="KEY", help="A trusted key, `ssh-ed25519 AAAA...`, or a file of them."),
-]
-Digest = Annotated[str, typer.Option(metavar="SHA256", help="The manifest must have this digest.")]
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -33,7 +29,9 @@ def export(
     development: Annotated[
         bool, typer.Option("--development", help="Ship a commit without release and evidence; the bundle says so.")
     ] = False,
-    at: Annotated[str, typer.Option(metavar="REF", help="With --development: the commit, branch or tag.")] = "HEAD",
+    at: Annotated[
+        str, typer.Option(metavar="REF", help="With --development: the commit, branch or tag; default: HEAD.")
+    ] = "",
     model: Annotated[str, typer.Option(help="With --development: the model that answers.")] = "",
     as_json: Json = False,
 ) -> int:
@@ -50,15 +48,16 @@ def export(
     from promptops.release.served import served_by
     from promptops.report.tables import command, next_line
 
-    if development == bool(channel):
-        raise DataError(
-            "which versions?", hint="name a channel with --channel, or a commit with --development --at REF"
-        )
-    if channel and (at != "HEAD" or model):
+    if development and channel:
+        raise DataError("--channel and --development say different things", hint="leave one out")
+    if not development and not channel:
+        raise DataError("nothing says which versions to export", hint="name a channel with --channel, or a commit with --development --at REF")  # fmt: skip
+    if channel and (at or model):
         raise DataError("--at and --model are for --development", hint="a channel names its versions itself")
     project = open_project(Path.cwd())
     signed = ""
     if development:
+        at = at or "HEAD"
         version = f"dev-{project.git.commit(at)[:12]}"
         wanted = names or project.at(at).names()
         files = bundle_files([Served(live=shipped_at(project, name, at=at, version=version, model=model)) for name in wanted], channel="", development=True)  # fmt: skip
@@ -89,7 +88,7 @@ def export(
                 "bundle",
                 "verify",
                 str(output),
-                *(("--key", signed) if signed else ("--digest", bundle.digest)),
+                *(("--trusted-key", signed) if signed else ("--digest", bundle.digest)),
             )
         )
     )
@@ -97,15 +96,23 @@ def export(
 
 
 @app.command("verify")
-def verify(bundle: Place, keys: Keys = None, digest: Digest = "", as_json: Json = False) -> int:
-    """Check every byte of a bundle, and with --key or --digest that it is the one that was meant."""
+def verify(
+    bundle: Place,
+    trusted_keys: service.TrustedKeys = None,
+    digest: service.Digest = "",
+    as_json: Json = False,
+) -> int:
+    """Check every byte of a bundle, and with --trusted-key or --digest that it is the one that was meant."""
     from promptops.cli.output import emit, emit_json, note
 
-    found = _load(bundle, _trust(keys or (), digest))
-    if not keys and not digest:
-        note("note: every byte is what the manifest says; who made the manifest was not checked (--key, --digest)")
+    stated = bool(trusted_keys or digest)
+    found = _load(bundle, service.stated_trust(bundle, trusted_keys, digest, unsigned=not stated))
+    if not stated:
+        note(
+            "note: every byte is what the manifest says; who made the manifest was not checked (--trusted-key, --digest)"
+        )
     if as_json:
-        emit_json({**_json(found), "trusted_by": "key" if keys else "digest" if digest else ""})
+        emit_json({**_json(found), "trusted_by": "key" if trusted_keys else "digest" if digest else ""})
     else:
         emit(_title("VERIFIED", found, f"manifest {found.digest}"))
     return ExitCode.OK
@@ -118,7 +125,7 @@ def show_bundle(bundle: Place, as_json: Json = False) -> int:
     from promptops.report.show import show
     from promptops.report.tables import table
 
-    found = _load(bundle, _trust((), ""))
+    found = _load(bundle)
     if as_json:
         emit_json(_json(found))
         return ExitCode.OK
@@ -153,7 +160,7 @@ def diff_bundles(
     from promptops.report.show import show
     from promptops.report.tables import count, table
 
-    before, after = (_load(place, _trust((), "")) for place in (old, new))
+    before, after = (_load(place) for place in (old, new))
     rows = differences(before, after)
     refused = [str(problem) for problem in after.follows(before)]
     if as_json:
@@ -174,20 +181,17 @@ def diff_bundles(
 def install_bundle(
     bundle: Place,
     into: Annotated[Path, typer.Option(metavar="DIR", help="The folder that the services watch.")],
-    keys: Keys = None,
-    digest: Digest = "",
-    unsigned: Annotated[bool, typer.Option("--unsigned", help="Take it without key and digest.")] = False,
+    trusted_keys: service.TrustedKeys = None,
+    digest: service.Digest = "",
+    allow_unsigned: service.Unsigned = False,
     as_json: Json = False,
 ) -> int:
     """Put a verified bundle where running services take it from; an older one is refused."""
     from promptops.cli.output import emit, emit_json
-    from promptops.core.errors import DataError
-    from promptops.runtime.bundle import Trust
+    from promptops.report.tables import command, next_line
     from promptops.runtime.pointer import install
 
-    trust = Trust(keys=_trust(keys or (), digest).keys, digest=digest, unsigned=unsigned)
-    if not trust.is_stated:
-        raise DataError("nothing says why this bundle may be believed", hint="give --key, --digest or --unsigned")
+    trust = service.stated_trust(bundle, trusted_keys, digest, unsigned=allow_unsigned)
     found, changed = install(bundle, into, trust)
     if as_json:
         emit_json({**_json(found), "installed": changed, "into": str(into)})
@@ -199,35 +203,22 @@ def install_bundle(
                 f"in {into}; services that watch it change over by themselves",
             )
         )
+        emit(next_line(command("promptops", "serve", str(into), *_proof(trust))))
     return ExitCode.OK
 
 
-def _trust(keys: Any, digest: str) -> "Trust":
-    """What was asked for; showing a bundle needs no trust, and says so."""
-    from promptops.core.errors import DataError
-    from promptops.runtime.bundle import Trust
-
-    found: list[str] = []
-    for key in keys:
-        if key.startswith("ssh-ed25519 "):
-            found.append(key)
-            continue
-        try:
-            lines = Path(key).read_text("utf-8", errors="replace").splitlines()
-        except OSError as error:
-            raise DataError("the key cannot be read", where=key, why=error.strerror or "") from error
-        found += [
-            line[line.index("ssh-ed25519 ") :] for line in lines if "ssh-ed25519 " in line and not line.startswith("#")
-        ]
-    if keys and not found:
-        raise DataError("no ssh-ed25519 key is in what --key names", where=str(keys[0]))
-    return Trust(keys=tuple(found), digest=digest, unsigned=not found and not digest)
+def _proof(trust: "Trust") -> tuple[str, ...]:
+    """The options that make a service believe what was believed here."""
+    if trust.keys:
+        return tuple(part for key in trust.keys for part in ("--trusted-key", key))
+    return ("--digest", trust.digest) if trust.digest else ("--allow-unsigned",)
 
 
-def _load(place: Path, trust: "Trust") -> "Bundle":
-    from promptops.runtime.bundle import load_bundle
+def _load(place: Path, trust: "Trust | None" = None) -> "Bundle":
+    """A bundle; showing one needs no trust."""
+    from promptops.runtime.bundle import Trust, load_bundle
 
-    return load_bundle(place, trust)
+    return load_bundle(place, trust or Trust(unsigned=True))
 
 
 def _parsed(files: Mapping[str, bytes], where: str) -> "Bundle":

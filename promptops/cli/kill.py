@@ -21,6 +21,7 @@ def kill(
     everything: Annotated[bool, typer.Option("--all", help="Every prompt.")] = False,
     tenant: Annotated[str, typer.Option(metavar="T", help="Only for this tenant.")] = "",
     off: Annotated[bool, typer.Option("--off", help="Take the kill back: the prompt runs again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="A name that this project does not have, too.")] = False,
     flags: Annotated[
         str,
         typer.Option(metavar="ADDRESS", help=f"What the services read: FILE or redis://...; default: ${_VARIABLE}."),
@@ -37,7 +38,8 @@ def kill(
     _check(name, everything=everything, tenant=tenant, off=off)
     try:
         if name or everything:
-            _warn_if_unknown(name)
+            if not force:
+                _refuse_unknown(name)
             file.change(lambda raw: set_kill(raw, name, tenant=tenant, off=off))
         rules = kill_rules(file.read())
     except FlagsError as error:
@@ -58,7 +60,9 @@ def _file(flags: str) -> "FlagStore":
 
     address = flags or os.environ.get(_VARIABLE, "")
     if not address:
-        raise DataError("which flags?", hint=f"name what the services read with --flags or {_VARIABLE}")
+        raise DataError(
+            "nothing says which flags to use", hint=f"name what the services read with --flags or {_VARIABLE}"
+        )
     return open_flags(address)
 
 
@@ -68,14 +72,13 @@ def _check(name: str, *, everything: bool, tenant: str, off: bool) -> None:
     if name and everything:
         raise DataError("NAME and --all say different things", hint="leave one out")
     if (tenant or off) and not (name or everything):
-        raise DataError("which prompt?", hint="name it, or say --all")
+        raise DataError("--tenant and --off need a prompt", hint="name it, or say --all")
     if name and not is_name(name):
         raise DataError(f"{name!r} is not the name of a prompt", hint="lower-case words joined by hyphens")
 
 
-def _warn_if_unknown(name: str) -> None:
-    """A typing error would switch nothing off; but services may know prompts that this folder does not."""
-    from promptops.cli.output import note
+def _refuse_unknown(name: str) -> None:
+    """A typing error would switch nothing off and look like a kill. Raises DataError when a project is here and lacks the name."""
     from promptops.core.errors import PromptopsError
     from promptops.project.project import open_project
 
@@ -84,7 +87,7 @@ def _warn_if_unknown(name: str) -> None:
     except PromptopsError:
         return
     if name and known and name not in known:
-        note(f"no prompt {name!r} in this project; {did_you_mean(name, known)}; it is switched all the same")
+        raise DataError(f"no prompt {name!r} in this project", why="nothing was switched", hint=f"{did_you_mean(name, known)}; if services know it all the same: --force")  # fmt: skip
 
 
 def _sentence(name: str, tenant: str, *, off: bool) -> str:

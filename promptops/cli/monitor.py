@@ -61,7 +61,9 @@ def monitor(
 
     address = events or os.environ.get(_VARIABLE, "")
     if not address:
-        raise DataError("which events?", hint=f"name the file the services write with --events or {_VARIABLE}")
+        raise DataError(
+            "nothing says which events to read", hint=f"name the file the services write with --events or {_VARIABLE}"
+        )
     if every not in {"hour", "minute"}:
         raise DataError(f"--every {every[:40]!r}", hint="hour or minute")
     dimensions, hook = _dimensions(by or []), _hook(webhook)
@@ -189,7 +191,9 @@ def drift(
 
     address = events or os.environ.get(_VARIABLE, "")
     if not address:
-        raise DataError("which events?", hint=f"name the file the services write with --events or {_VARIABLE}")
+        raise DataError(
+            "nothing says which events to read", hint=f"name the file the services write with --events or {_VARIABLE}"
+        )
     found = compare_inputs(open_project(Path.cwd()), name, Path(address), seed=seed)
     if as_json:
         emit_json(inputs_json(found))

@@ -40,9 +40,11 @@ def erase(
     from promptops.report.show import show
 
     if not tenant.strip():
-        raise DataError("whose?", hint="--tenant TENANT")
+        raise DataError("nothing says whose data to erase", hint="--tenant TENANT")
     if not (state or queue or events):
-        raise DataError("where?", hint="name what the services use with --state, --queue and --events")
+        raise DataError(
+            "nothing says where the data is", hint="name what the services use with --state, --queue and --events"
+        )
     places = ", ".join(name for name, place in (("cached answers", state), ("queued requests", queue), ("events", events)) if place)  # fmt: skip
     confirm(f"erase the {places} of tenant {tenant[:100]!r}?", yes=yes)
     found = [

@@ -103,7 +103,7 @@ def drain_queue(
         raise DataError("--json prints the summary", hint="name a file for the answers with -o")
     opened, switch = _open(queue), service.make_switch(flags)
     runtime = service.load_runtime(
-        bundle, base_url=base_url, api_key_env=api_key_env, models=models, trusted_keys=trusted_keys, digest=digest, allow_unsigned=allow_unsigned,
+        bundle, base_url=base_url, api_key_env=api_key_env, models=models, trust=service.stated_trust(bundle, trusted_keys, digest, unsigned=allow_unsigned),
         state=state, switch=switch, observers=[],
     )  # fmt: skip
     try:
@@ -154,7 +154,8 @@ def _open(address: str) -> "DurableQueue":
     found = address or os.environ.get("PROMPTOPS_QUEUE", "")
     if not found:
         raise DataError(
-            "which queue?", hint="name it with --queue or PROMPTOPS_QUEUE: sqlite:FILE, redis://host:port/db"
+            "nothing says which queue",
+            hint="name it with --queue or PROMPTOPS_QUEUE: sqlite:FILE, redis://host:port/db",
         )
     return open_queue(found)
 

@@ -287,7 +287,7 @@ def _me(project: "Project") -> str:
     try:
         found = found or getpass.getuser()
     except (OSError, KeyError) as error:
-        raise DataError("who labels?", hint="use --as NAME") from error
+        raise DataError("nothing says who labels", hint="use --as NAME") from error
     return found
 
 

@@ -110,6 +110,7 @@ def export(
     with closing(store):
         found = find_run(store, project, run)
         target = output or Path(f"{found.id}.jsonl")
+        comparable = target.suffix == ".jsonl" and store.runs(found.header.prompt)[0].id != found.id
         try:
             lines = export_run(store, found, target)
         except OSError as error:
@@ -117,7 +118,7 @@ def export(
     if as_json:
         emit_json({"run": found.id, "file": str(target), "lines": lines})
     else:
-        use = ("compare", str(target), "latest") if target.suffix == ".jsonl" else ("runs", "import", str(target))
+        use = ("compare", str(target), "latest") if comparable else ("runs", "import", str(target))
         emit(Group(show(f"EXPORTED  {found.id} to {target} ({lines} lines)"), next_line(command("promptops", *use))))
     return ExitCode.OK
 

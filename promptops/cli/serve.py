@@ -62,13 +62,13 @@ def serve(
     if new_key:
         return _new_key(keys, new_key, as_json=as_json)
     if bundle is None:
-        raise DataError("which bundle?", hint="promptops serve BUNDLE; `promptops export` makes one")
+        raise DataError("no bundle is named", hint="promptops serve BUNDLE; `promptops export` makes one")
     found = read_keys(keys)
     switch = service.make_switch(flags)
     observers = service.make_observers(events, content=content, otel=otel)
     registry = _prometheus(observers)
     runtime = service.load_runtime(
-        bundle, base_url=base_url, api_key_env=api_key_env, models=models, trusted_keys=trusted_keys, digest=digest, allow_unsigned=allow_unsigned,
+        bundle, base_url=base_url, api_key_env=api_key_env, models=models, trust=service.stated_trust(bundle, trusted_keys, digest, unsigned=allow_unsigned),
         state=state, switch=switch, observers=observers, queue=_queue(queue),
     )  # fmt: skip
     _look_at(state, queue)
@@ -129,7 +129,7 @@ def _new_key(keys: Path | None, tenant: str, *, as_json: bool) -> int:
     from promptops.runtime.serve.keys import new_key
 
     if keys is None:
-        raise DataError("which file of keys?", hint="add --keys FILE")
+        raise DataError("nothing says where the key is kept", hint="add --keys FILE")
     try:
         key = new_key(keys, tenant)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from promptops.core.errors import DataError
 
 if TYPE_CHECKING:
     from promptops.runtime import Endpoint, Observer, Runtime
+    from promptops.runtime.bundle import Trust
     from promptops.runtime.switch import Switch
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -29,7 +30,10 @@ Models = Annotated[
     ),
 ]
 TrustedKeys = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Public keys (lines `ssh-ed25519 AAAA...`) that sign bundles.")
+    list[str] | None,
+    typer.Option(
+        "--trusted-key", metavar="KEY", help="Key that signs bundles, `ssh-ed25519 AAAA...`, or a file of them."
+    ),
 ]
 Digest = Annotated[str, typer.Option(metavar="sha256:...", help="Digest of the manifest, instead of a signature.")]
 Unsigned = Annotated[bool, typer.Option("--allow-unsigned", help="Believe a bundle that nobody signed.")]
@@ -49,25 +53,49 @@ Content = Annotated[
     bool, typer.Option("--content", help="Events and spans hold inputs and answers: texts of customers.")
 ]
 Otel = Annotated[bool, typer.Option("--otel", help="OpenTelemetry spans and metrics, to the SDK's global providers.")]
+_KEY = "ssh-ed25519 "
 SALT_VARIABLE = "PROMPTOPS_TELEMETRY_SALT"
 
 
 def load_runtime(
-    bundle: Path, *, base_url: str, api_key_env: str, models: Path | None, trusted_keys: Path | None, digest: str, allow_unsigned: bool,
-    state: str, switch: "Switch", observers: "list[Observer]", **options: Any,
+    bundle: Path, *, base_url: str, api_key_env: str, models: Path | None, trust: "Trust", state: str, switch: "Switch", observers: "list[Observer]", **options: Any,
 ) -> "Runtime":  # fmt: skip
     """The runtime a command asked for. Raises DataError or RefusedError."""
     from promptops.runtime import Runtime
     from promptops.runtime.state.opening import open_state
 
-    if not (trusted_keys or digest or allow_unsigned):
-        raise DataError("nothing says why this bundle may be believed", where=str(bundle),
-                        hint="give --trusted-keys, --digest or --allow-unsigned")  # fmt: skip
-
     return Runtime.load(
-        bundle, models=_endpoints(base_url, api_key_env, models), trusted_keys=_lines(trusted_keys), digest=digest, allow_unsigned=allow_unsigned,
+        bundle, models=_endpoints(base_url, api_key_env, models), trusted_keys=trust.keys, digest=trust.digest, allow_unsigned=trust.unsigned,
         state=open_state(state), switch=switch, observers=observers, **options,
     )  # fmt: skip
+
+
+def stated_trust(bundle: Path, trusted_keys: list[str] | None, digest: str, *, unsigned: bool) -> "Trust":
+    """Why the bundle is to be believed, as the options say. Raises DataError when they say nothing."""
+    from promptops.runtime.bundle import Trust
+
+    trust = Trust(keys=tuple(_keys(trusted_keys or ())), digest=digest, unsigned=unsigned)
+    if not trust.is_stated:
+        raise DataError("nothing says why this bundle may be believed", where=str(bundle),
+                        hint="give --trusted-key, --digest or --allow-unsigned")  # fmt: skip
+    return trust
+
+
+def _keys(named: Iterable[str]) -> Iterator[str]:
+    """Public keys: each name is one, or a file with lines that hold one. Raises DataError."""
+    for name in named:
+        if name.startswith(_KEY):
+            yield name
+            continue
+        try:
+            lines = Path(name).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError("the trusted keys cannot be read", where=name,
+                            why=getattr(error, "strerror", None) or str(error)) from error  # fmt: skip
+        found = [line[line.index(_KEY) :].strip() for line in lines if _KEY in line and not line.startswith("#")]
+        if not found:
+            raise DataError("no ssh-ed25519 key is in this file", where=name)
+        yield from found
 
 
 def make_switch(flags: str) -> "Switch":
@@ -121,18 +149,6 @@ def _tables(file: Path) -> Mapping[str, Any]:
     if not isinstance(tables, dict):
         raise DataError("no [models.ALIAS] table", where=str(file))
     return tables
-
-
-def _lines(file: Path | None) -> tuple[str, ...]:
-    if file is None:
-        return ()
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            "the trusted keys cannot be read", where=str(file), why=getattr(error, "strerror", None) or str(error)
-        ) from error
-    return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 
 def alarm(text: str) -> None:

@@ -240,8 +240,10 @@ class Git:
                 raise EvaluationError("not in a git repository", hint="run `git init`, or go to the clone") from error
             if not said and not self.refs(["refs/"]):
                 raise EvaluationError("this repository has no commits yet", hint="git add -A && git commit") from error
-            raise EvaluationError(f"no commit {ref!r} in this repository", why=said or "it may be missing from a shallow clone",
-                                  hint="fetch it (in CI: `fetch-depth: 0`)") from error  # fmt: skip
+            why, hint = "no branch, tag or commit here has that name", "see `git branch --all` and `git tag`"
+            if self.shallow():
+                why, hint = "this clone is shallow and may lack it", "fetch it (in CI: `fetch-depth: 0`)"
+            raise EvaluationError(f"no commit {ref!r} in this repository", why=said or why, hint=hint) from error
         if not _COMMIT.fullmatch(found):
             raise DataError(f"{ref[:80]!r} is not one commit", hint="use a branch, tag or commit id")
         return found

@@ -106,8 +106,13 @@ def protected_branch(git: Git, remote: str, environment: Mapping[str, str]) -> t
         if f"{prefix}{name}" in refs:
             return (f"{remote}/{name}" if remote else name), git.commit(f"{prefix}{name}")
     where = f"{remote}/" if remote else ""
+    get = (
+        f"fetch it (`git fetch {remote} {names[0]}:{prefix}{names[0]}`)"
+        if remote
+        else f"make it (`git branch {names[0]}`)"
+    )
     raise EvaluationError(f"no protected branch: there is no {' or '.join(where + name for name in names)} here",
-                          hint=f"fetch it (`git fetch {remote or 'origin'} {names[0]}:{prefix}{names[0]}`), or name it in {BRANCH_VARIABLE}")  # fmt: skip
+                          hint=f"{get}, or name another in {BRANCH_VARIABLE}")  # fmt: skip
 
 
 def _branch_names(git: Git, remote: str, environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ MAX_FILES = 2_000
 MAX_FILE_BYTES = 64 * 2**20
 MAX_BYTES = 256 * 2**20
 _SHOWN_PROBLEMS = 50
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*){0,4}")
 
 
@@ -43,6 +44,13 @@ class Trust:
     keys: tuple[str, ...] = ()
     digest: str = ""
     unsigned: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises DataError for a digest that no manifest can have."""
+        if self.digest and not _DIGEST.fullmatch(self.digest):
+            raise DataError(
+                f"{self.digest[:80]!r} is not the digest of a manifest", hint="sha256: and 64 hexadecimal digits"
+            )
 
     @property
     def is_stated(self) -> bool:

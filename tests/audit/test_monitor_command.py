@@ -126,7 +126,7 @@ def test_a_webhook_that_redirects_is_not_followed(call: Call, bad: Path, hook):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "which events?"),
+        ((), "nothing says which events"),
         (("--events", "gone.jsonl"), "no events file"),
         (("--events", "empty.jsonl"), "no requests to look at, the file is empty"),
         (("--events", "empty.jsonl", "--every", "day"), "--every 'day'"),

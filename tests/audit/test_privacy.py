@@ -134,7 +134,7 @@ def test_an_erasure_that_was_cut_short_is_finished_by_the_next(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "where?"),
+        ((), "nothing says where the data is"),
         (("--events", "gone.jsonl"), "no events file"),
         (("--queue", "sqlite:gone.sqlite3"), "there is no such file"),
         (("--state", "memory"), "memory is in the services"),

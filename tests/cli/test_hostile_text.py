@@ -161,7 +161,7 @@ def test_next_command_cannot_be_made_to_run_another(sandbox: Sandbox, call: Call
 
     found = call("runs", "export", "latest", "-o", "$(touch owned); x.jsonl")
 
-    assert "next: promptops compare '$(touch owned); x.jsonl' latest\n" == found.out[found.out.index("next:") :]
+    assert "next: promptops runs import '$(touch owned); x.jsonl'\n" == found.out[found.out.index("next:") :]
 
 
 def test_L7_a_lone_surrogate_is_shown_escaped(sandbox: Sandbox):

@@ -33,12 +33,16 @@ def test_T30_kill_all_needs_no_name(call, sandbox, monkeypatch):
     assert "on" == json.loads(sandbox.read("flags.json"))["flags"]["promptops.kill"]["defaultVariant"]
 
 
-def test_a_name_that_the_project_lacks_is_switched_and_said(call, sandbox):
-    """A typing error would switch nothing off."""
-    done = call("kill", "feedback-sentimant", "--flags", str(sandbox.path("flags.json")))
+def test_T30_a_name_that_the_project_lacks_is_refused_unless_forced(call, sandbox):
+    """A typing error would switch nothing off and look like a kill; but services may know prompts that this folder does not."""
+    flags = str(sandbox.path("flags.json"))
+    mistyped = call("kill", "feedback-sentimant", "--flags", flags)
+    written = sandbox.path("flags.json").exists()
+    forced = call("kill", "of-another-branch", "--force", "--flags", flags)
 
-    assert 0 == done.code
-    assert "did you mean 'feedback-sentiment'?" in done.err
+    assert (2, False, 0) == (mistyped.code, written, forced.code)
+    assert "did you mean 'feedback-sentiment'?" in mistyped.err
+    assert "KILLED  of-another-branch" == forced.out.splitlines()[0]
 
 
 def test_what_cannot_be_switched_is_said_and_nothing_is_written(call, sandbox):
@@ -50,14 +54,14 @@ def test_what_cannot_be_switched_is_said_and_nothing_is_written(call, sandbox):
         call("kill", "a", "--all", "--flags", "f.json"),
         call("kill", "No Name", "--flags", "f.json"),
         call("kill", "--flags", "f.json"),
-        call("kill", "a", "--flags", str(broken)),
+        call("kill", "feedback-sentiment", "--flags", str(broken)),
     ]
 
     assert [2] * 6 == [outcome.code for outcome in outcomes]
     assert [
-        "which flags?", "which prompt?", "NAME and --all", "'No Name' is not", "there are no flags", "are not as they should be",
+        "nothing says which flags", "--tenant and --off need a prompt", "NAME and --all", "'No Name' is not", "there are no flags", "are not as they should be",
     ] == [word for word, outcome in zip(
-        ["which flags?", "which prompt?", "NAME and --all", "'No Name' is not", "there are no flags", "are not as they should be"],
+        ["nothing says which flags", "--tenant and --off need a prompt", "NAME and --all", "'No Name' is not", "there are no flags", "are not as they should be"],
         outcomes, strict=True) if word in outcome.err]  # fmt: skip
     assert '{"flags": {"promptops' == broken.read_text()
     assert not sandbox.path("f.json").exists()

@@ -65,13 +65,16 @@ def test_exported_run_imports_elsewhere_with_the_same_result(sandbox: Sandbox, c
     run = evaluate(call)
     before = call("runs", "show", run, "--json").json
     exported = call("runs", "export", run, "-o", "a run.jsonl")
+    evaluate(call)
+    older = call("runs", "export", run, "-o", "older.jsonl")
     deleted = call("runs", "gc", "--keep", "0", "--yes")
 
     imported, again = call("runs", "import", "a run.jsonl"), call("runs", "import", "a run.jsonl")
 
     assert exported.out.startswith(f"EXPORTED  {run} to a run.jsonl (")
-    assert exported.out.endswith("next: promptops compare 'a run.jsonl' latest\n")
-    assert "DELETED  1 run and 22 answers\n" == deleted.out
+    assert exported.out.endswith("next: promptops runs import 'a run.jsonl'\n")
+    assert older.out.endswith("next: promptops compare older.jsonl latest\n")
+    assert "DELETED  2 runs and 22 answers\n" == deleted.out
     assert (0, f"IMPORTED  {run} (complete)") == (imported.code, imported.out.splitlines()[0])
     assert f"note: run {run} is already here\n" == again.err
     assert before == call("runs", "show", run, "--json").json

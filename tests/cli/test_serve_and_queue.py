@@ -167,7 +167,7 @@ def test_what_cannot_be_served_is_said(call: Any, sandbox: Sandbox, tmp_path: Pa
     bundle = str(bundle_for(PROMPT, tmp_path, root=sandbox.root, model="small"))
     local = str(bundle_for(PROMPT, tmp_path / "local", root=sandbox.root))
     wanted = [
-        (("serve",), 2, "which bundle?"),
+        (("serve",), 2, "no bundle is named"),
         (("serve", "nowhere", "--allow-unsigned"), 2, "no bundle"),
         (("serve", bundle), 2, ""),
         (("serve", bundle, "--allow-unsigned"), 2, "where model 'small' is"),
@@ -175,7 +175,7 @@ def test_what_cannot_be_served_is_said(call: Any, sandbox: Sandbox, tmp_path: Pa
         (("serve", local, "--allow-unsigned", "--state", "memcached"), 2, "is no state"),
         (("serve", local, "--allow-unsigned", "--api-key-env", "KEY"), 2, "without --base-url"),
         (("serve", local, "--allow-unsigned", "--events", "/nowhere/events"), 2, "events cannot be written"),
-        (("serve", "--new-key", "acme"), 2, "which file of keys?"),
+        (("serve", "--new-key", "acme"), 2, "nothing says where the key is kept"),
     ]
     outcomes = [call(*arguments) for arguments, _, _ in wanted]
 
@@ -251,5 +251,5 @@ def test_which_queue_must_be_said(call: Any, monkeypatch: pytest.MonkeyPatch, tm
     unusable = call("queue", "list")
 
     assert (2, 3) == (unsaid.code, unusable.code)
-    assert "which queue?" in unsaid.err
+    assert "nothing says which queue" in unsaid.err
     assert "the queue cannot be used" in unusable.err

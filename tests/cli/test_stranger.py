@@ -15,7 +15,7 @@ from conftest import Sandbox
         (("report", "--history", "feedback-sentiment", "--base", "latest"), "--history shows all versions"),
         (("report", "--history", "feedback-sentiment", "--format", "csv"), "--history shows all versions"),
         (("report", "no-run"), "'no-run' is no run"),
-        (("serve", "bundle"), "give --trusted-keys, --digest or --allow-unsigned"),
+        (("serve", "bundle"), "give --trusted-key, --digest or --allow-unsigned"),
         (("convert", "feedback-sentiment", "--to", "promptfoo", "-o", "promptops.toml"), "choose another -o"),
     ],
 )

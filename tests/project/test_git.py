@@ -46,11 +46,16 @@ def test_a_commit_by_every_usual_name(sandbox: Sandbox):
     ]
 
 
-def test_a_missing_commit_names_the_fix(sandbox: Sandbox):
-    """C1: in CI the usual reason is a shallow clone."""
+def test_C1_a_missing_commit_names_the_fix(sandbox: Sandbox, tmp_path: Path):
+    """In CI the usual reason is a shallow clone; in a whole clone it is a name that is not there."""
     sandbox.commit_all()
+    sandbox.write("more", "x")
+    sandbox.commit_all("Second")
+    sandbox.git("clone", "-q", "--depth", "1", sandbox.root.as_uri(), str(tmp_path / "shallow"))
 
     with pytest.raises(EvaluationError, match=r"no commit 'abcdef1'.*fetch-depth: 0"):
+        Git(tmp_path / "shallow").commit("abcdef1")
+    with pytest.raises(EvaluationError, match=r"no commit 'abcdef1'.*no branch, tag or commit here"):
         Git(sandbox.root).commit("abcdef1")
 
 

@@ -42,7 +42,7 @@ def test_a_channel_is_exported_signed_and_served(ana: Clone, tmp_path: Path) -> 
     key = said["signed_by"]
 
     assert (0, False, "prod", "v1.0.0", 1) == (done.code, said["development"], said["channel"], said["releases"][NAME]["version"], said["releases"][NAME]["seq"])  # fmt: skip
-    assert 0 == ana.call("bundle", "verify", str(tmp_path / "b"), "--key", key).code
+    assert 0 == ana.call("bundle", "verify", str(tmp_path / "b"), "--trusted-key", key).code
     assert f"evidence/{said['releases'][NAME]['evidence'].removeprefix('sha256:')}.json" in read_files(tmp_path / "b")
     runtime = Runtime.load(tmp_path / "b", trusted_keys=[key])
     assert ("model", "v1.0.0") == ((reply := runtime.complete(NAME, {"feedback": "I love it"})).source, reply.version)
@@ -108,7 +108,7 @@ def test_show_and_diff_tell_what_is_served(ana: Clone, tmp_path: Path) -> None:
     assert "SAME" in ana.call("bundle", "diff", str(tmp_path / "old"), str(tmp_path / "old")).out
 
 
-@pytest.mark.parametrize("arguments", [("verify",), ("show",), ("install", "--into", "x", "--unsigned")])
+@pytest.mark.parametrize("arguments", [("verify",), ("show",), ("install", "--into", "x", "--allow-unsigned")])
 def test_R1_a_damaged_bundle_is_refused_by_every_command(
     ana: Clone, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
@@ -134,7 +134,7 @@ def test_an_older_bundle_is_not_installed_over_a_newer_one(ana: Clone, tmp_path:
     ana.call("export", "--channel", "prod", "-o", str(tmp_path / "second"))
     assert 0 == ana.call("rollback", NAME, "--channel", "prod", "--reason", "worse").code
     ana.call("export", "--channel", "prod", "-o", str(tmp_path / "third"))
-    codes = [ana.call("bundle", "install", str(tmp_path / name), "--into", str(tmp_path / "live"), "--unsigned").code for name in ("second", "first", "third", "third")]  # fmt: skip
+    codes = [ana.call("bundle", "install", str(tmp_path / name), "--into", str(tmp_path / "live"), "--allow-unsigned").code for name in ("second", "first", "third", "third")]  # fmt: skip
     served = load_bundle(tmp_path / "third", Trust(unsigned=True)).channels[NAME]
 
     assert [0, 4, 0, 0] == codes

@@ -16,7 +16,7 @@ def read_foreign(form: str, file: str, name: str) -> Draft:
     if form not in READ:
         raise DataError(f"unknown format {form[:40]!r}", hint=did_you_mean(form, (*READ, "gto")))
     if not file:
-        raise DataError("which file?", hint=f"promptops import {form} FILE")
+        raise DataError("no file is named", hint=f"promptops import {form} FILE")
     path = Path(file)
     if not path.is_file():
         raise DataError("file not found", where=file)
