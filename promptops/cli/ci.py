@@ -1,6 +1,7 @@
 """promptops ci ...: one command for the jobs of a pull request, which also runs on a laptop."""
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from promptops.project.github import GitHubJob
     from promptops.project.project import Project
     from promptops.release.changes import PromptDiff
+    from promptops.release.desk import Desk
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -175,11 +177,13 @@ def _approved(project: "Project") -> "Callable[[Change], bool]":
     from promptops.release.approve import approved_before
     from promptops.release.desk import open_desk
 
+    @cache
+    def desk() -> "Desk":
+        return open_desk(project, clock=utc_now, need_rules=False)
+
     def approved(change: "Change") -> bool:
         try:
-            return bool(change.subject) and approved_before(
-                open_desk(project, clock=utc_now, need_rules=False), change.subject
-            )
+            return bool(change.subject) and approved_before(desk(), change.subject)
         except PromptopsError:  # no rules, no protected branch: then it is evaluated
             return False
 
