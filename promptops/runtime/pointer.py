@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from promptops.runtime.bundle import Bundle, Trust, parse_bundle, read_files
 
 POINTER = "current.json"
 _LONGEST = 4096
+_INSTALLED = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,8 @@ def read_pointer(folder: Path) -> Pointer | None:
         value = json.loads(raw)
         pointer = Pointer(bundle=value["bundle"], digest=value["digest"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise RefusedError("not a pointer to a bundle", where=str(path)) from None
+        raise RefusedError("not a pointer to a bundle", where=str(path),
+                           hint="delete it, and install the bundle that is to be served") from None  # fmt: skip
     names = (pointer.bundle, pointer.digest)
     if (
         not all(isinstance(name, str) for name in names)
@@ -50,7 +55,8 @@ def read_pointer(folder: Path) -> Pointer | None:
 def install(source: Path, folder: Path, trust: Trust) -> tuple[Bundle, bool]:
     """Put a verified bundle into a folder and point there; False when it is what is served already.
 
-    What is served stays served until the one rename at the end, and a bundle that is older than it is refused.
+    What is served stays served until the one rename at the end, and a bundle that is older than it is refused; where the pointer
+    was lost, older than any bundle that was installed in the folder.
     Raises RefusedError, DataError, ConflictError when somebody else installs at the same time.
     """
     from filelock import FileLock, Timeout
@@ -64,13 +70,10 @@ def install(source: Path, folder: Path, trust: Trust) -> tuple[Bundle, bool]:
             current = read_pointer(folder)
             if current is not None and current.digest == bundle.digest:
                 return bundle, False
-            if current is not None:
-                served = parse_bundle(
-                    read_files(folder / current.bundle), Trust(digest=current.digest), where=str(folder)
-                )
-                problems = bundle.follows(served)
-                if problems:
-                    raise RefusedError(problems=problems)
+            before = _installed(folder) if current is None else [_served(folder, current)]
+            problems = [problem for other in before for problem in bundle.follows(other)]
+            if problems:
+                raise RefusedError(problems=problems)
             _write_bundle(files, folder, name)
             _replace(folder / POINTER, json.dumps({"bundle": name, "digest": bundle.digest}).encode() + b"\n")
     except Timeout:
@@ -78,6 +81,18 @@ def install(source: Path, folder: Path, trust: Trust) -> tuple[Bundle, bool]:
     except OSError as error:
         raise DataError("the bundle cannot be installed", where=str(folder), why=error.strerror or str(error)) from error  # fmt: skip
     return bundle, True
+
+
+def _served(folder: Path, pointer: Pointer) -> Bundle:
+    return parse_bundle(read_files(folder / pointer.bundle), Trust(digest=pointer.digest), where=str(folder))
+
+
+def _installed(folder: Path) -> Iterator[Bundle]:
+    """The whole bundles of a folder."""
+    for path in sorted(folder.iterdir()):
+        if _INSTALLED.fullmatch(path.name):
+            with suppress(RefusedError, DataError):
+                yield parse_bundle(read_files(path), Trust(unsigned=True), where=str(path))
 
 
 def write_folder(files: dict[str, bytes], folder: Path) -> None:

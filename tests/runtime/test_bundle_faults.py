@@ -329,6 +329,34 @@ def test_R1_R8_T31_a_running_service_follows_the_pointer_and_ignores_what_is_bad
     runtime.close()
 
 
+@pytest.mark.parametrize("left", [0, 1, 40, -3])
+def test_R10_a_torn_pointer_is_refused_as_it_is(tmp_path: Path, left: int) -> None:
+    """Neither an older nor a newer bundle is taken for the first one; what to do is said."""
+    first, second = make_bundle(tmp_path, {}, seq=1), make_bundle(tmp_path, {}, seq=2, version="v2.0.0")
+    watched = _installed(tmp_path, first)
+    pointer = watched / POINTER
+    pointer.write_bytes(pointer.read_bytes()[:left])
+
+    for bundle in (first, second):
+        with pytest.raises(RefusedError, match=r"not a pointer to a bundle.*delete it"):
+            install(bundle, watched, ANY)
+
+
+def test_R10_a_lost_pointer_does_not_let_an_older_bundle_in(tmp_path: Path) -> None:
+    """What was installed in the folder still counts; the bundle that was served, or a newer one, repairs it."""
+    first, second = make_bundle(tmp_path, {}, seq=1), make_bundle(tmp_path, {}, seq=2, version="v2.0.0")
+    watched = _installed(tmp_path, second)
+    (watched / POINTER).unlink()
+
+    with pytest.raises(RefusedError, match="go back from event 2 to 1"):
+        install(first, watched, ANY)
+    assert not (watched / POINTER).exists()
+    install(second, watched, ANY)
+    served = Runtime.load(watched, allow_unsigned=True, clients={"small": Scripted()}).bundle
+
+    assert "v2.0.0" == served.channels[NAME].live.version
+
+
 def _installed(tmp_path: Path, bundle: Path) -> Path:
     folder = tmp_path / "other"
     install(bundle, folder, ANY)
