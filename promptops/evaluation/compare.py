@@ -74,6 +74,7 @@ def compare_draws(
         keep_first=keep_first,
         seed=seed,
         flip_rate=_flip_rate(candidate),
+        weights=candidate.header.weights,
     )
     return RunComparison(
         baseline=baseline, candidate=candidate, comparison=comparison,

@@ -129,7 +129,7 @@ class Plan:
             gate=asdict(gate),
             repeat=self.selection.repeat, commit=self.commit, dirty=self.dirty,
             started_at=now.isoformat(timespec="seconds"), planned=self.planned, version=__version__, at=self.at, price=asdict(self.model.price),
-            kind=self.kind, judge=self.judge.header() if self.judge else {},
+            kind=self.kind, judge=self.judge.header() if self.judge else {}, weights=dict(evaluable.suite.weights),
         )  # fmt: skip
 
 

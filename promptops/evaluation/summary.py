@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from promptops.core.suite import JUDGE, GatePolicy, slice_rows
-from promptops.gate.stats import Interval, wilson_interval
+from promptops.gate.stats import Interval, weighted_interval, wilson_interval
 from promptops.project.store import Ledger, Result, Run, Store
 
 WORST = 8
@@ -37,6 +37,15 @@ class Row:
     def below_floor(self) -> bool:
         """Whether the rate misses its floor; without a scored draw it does."""
         return self.floor is not None and (self.rate is None or self.rate < self.floor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightedRate:
+    """The pass rate with each category counted by its share of the traffic; `share` (0..1) is how much of it was scored."""
+
+    rate: float
+    interval: Interval
+    share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,20 @@ class Summary:
         """Categories that lack more verdicts than the suite lets pass."""
         most = float(self.run.header.judge.get("max_error_rate", 0.0))
         return tuple(row for row in self.judged if row.missed > most * (row.judged + row.missed))
+
+    @property
+    def weighted(self) -> WeightedRate | None:
+        """None when the suite weighted no category, and when those scored have no traffic."""
+        weights = self.run.header.weights
+        parts = [(weights.get(row.name, 0.0), row.rate, row.interval) for row in self.categories]
+        scored = [
+            (weight, rate, interval) for weight, rate, interval in parts if rate is not None and interval is not None
+        ]
+        share = sum(weight for weight, _, _ in scored)
+        if share <= 0:
+            return None
+        scored = [(weight / share, rate, interval) for weight, rate, interval in scored]
+        return WeightedRate(rate=sum(weight * rate for weight, rate, _ in scored), interval=weighted_interval(scored), share=min(1.0, share))  # fmt: skip
 
     @property
     def coverage(self) -> float:

@@ -15,9 +15,10 @@ from promptops.gate.stats import (
     paired_rate_interval,
     redraw_interval,
     sign_flip_p,
+    weighted_interval,
     within_case_p,
 )
-from promptops.gate.verdict import CaseChange, CategoryVerdict, Comparison, Verdict
+from promptops.gate.verdict import CaseChange, CategoryVerdict, Comparison, Verdict, WeightedTotal
 
 _FIRST_REDRAW = 3
 _FIRST_REDRAW_STAGE = 2
@@ -28,16 +29,18 @@ Draws = dict[str, tuple[float, ...]]
 def decide(
     baseline: Sequence[CaseDraws], candidate: Sequence[CaseDraws], *, policy: GatePolicy | None = None,
     draw_more: DrawMore | None = None, keep_first: bool = True, seed: int = 0, flip_rate: float = 0.0,
+    weights: Mapping[str, float] | None = None,
 ) -> Comparison:  # fmt: skip
     """A verdict for every category and slice of the cases that both sides have.
 
     More than one baseline draw a case means that they were drawn earlier, with an older provider perhaps: they screen, and
     the final test is of fresh draws only; say `keep_first=False` when those of the candidate were drawn earlier as well.
     Without `draw_more` the draws given decide. `flip_rate` is how often who scores an answer would score it otherwise the next
-    time: it lessens what could have been seen. Deterministic for a seed (and what `draw_more` gives); independent of the
+    time: it lessens what could have been seen. `weights` are shares of the traffic by category, for a total that decides nothing. Deterministic for a seed (and what `draw_more` gives); independent of the
     order of cases. Raises ValueError without common cases, or for a case given twice.
     """
     evidence = _Evidence.of(baseline, candidate, policy or GatePolicy(), seed, flip_rate)
+    evidence.weights = weights or {}
     if draw_more is None:
         return _decide_with_what_is_there(evidence)
     return _decide_in_stages(evidence, draw_more, keep_first=keep_first)
@@ -57,6 +60,8 @@ class _Evidence:
     unpaired: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
     flip_rate: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    categories: Mapping[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -75,11 +80,14 @@ class _Evidence:
         for case_id in common:
             for row in after[case_id].rows:
                 rows.setdefault(row, []).append(case_id)
+        categories: dict[str, list[str]] = {}
+        for case_id in common:
+            categories.setdefault(after[case_id].category, []).append(case_id)
         gone = {row for case in baseline for row in case.rows} - rows.keys()
         return cls(
             policy=policy, seed=seed, flip_rate=flip_rate, rows=dict(sorted(rows.items())), groups={case_id: after[case_id].group for case_id in common},
             cached={case_id: before[case_id].draws for case_id in common}, candidate={case_id: after[case_id].draws for case_id in common},
-            unpaired=tuple(sorted(before.keys() ^ after.keys())), vanished=tuple(sorted(gone)),
+            unpaired=tuple(sorted(before.keys() ^ after.keys())), vanished=tuple(sorted(gone)), categories=categories,
         )  # fmt: skip
 
     @property
@@ -340,4 +348,24 @@ def _comparison(
     return Comparison(
         verdicts=tuple(verdicts), total=_judge(whole, "total", p, p, 1), alpha=evidence.policy.alpha, method=method, calls=calls,
         block_on_broken=evidence.policy.block_on_broken, vanished=evidence.vanished, unpaired=evidence.unpaired,
+        weighted=_weighted(evidence),
     )  # fmt: skip
+
+
+def _weighted(evidence: _Evidence) -> WeightedTotal | None:
+    """None without weights, and where the categories at hand have no traffic."""
+    shares = {name: evidence.weights.get(name, 0.0) for name in sorted(evidence.categories)}
+    share = sum(shares.values())
+    if share <= 0:
+        return None
+    before_rate = after_rate = 0.0
+    parts: list[tuple[float, float, Interval]] = []
+    for name, weight in shares.items():
+        ids = evidence.categories[name]
+        before = evidence.before(ids)
+        old, new = _rate([before[case_id] for case_id in ids]), _rate([evidence.candidate[case_id] for case_id in ids])
+        found = units(ids, evidence.groups, before, evidence.candidate)
+        before_rate, after_rate = before_rate + weight / share * old, after_rate + weight / share * new
+        parts.append((weight / share, new - old, _interval(evidence, ids, found, 0.95)))
+    return WeightedTotal(baseline_rate=before_rate, candidate_rate=after_rate, difference=after_rate - before_rate,
+                         interval=weighted_interval(parts), share=min(1.0, share))  # fmt: skip

@@ -42,6 +42,18 @@ def wilson_interval(passed: float, total: float, *, confidence: float = 0.95) ->
     return Interval(low=max(0.0, centre - half), high=min(1.0, centre + half))
 
 
+def weighted_interval(parts: Sequence[tuple[float, float, Interval]]) -> Interval:
+    """Interval for a weighted sum of independent estimates, each (weight, estimate, its interval); weights are not negative.
+
+    With weights that add up to 1 it stays within the range of the estimates. Source: Zou, Huang and Zhang 2009, Comput. Stat.
+    Data Anal. 53:1080-1085 (square-and-add of the limits, as Newcombe 1998 for two).
+    """
+    estimate = sum(weight * value for weight, value, _ in parts)
+    down = sqrt(sum((weight * (value - interval.low)) ** 2 for weight, value, interval in parts))
+    up = sqrt(sum((weight * (interval.high - value)) ** 2 for weight, value, interval in parts))
+    return Interval(low=estimate - down, high=estimate + up)
+
+
 def paired_rate_interval(both: int, broken: int, fixed: int, neither: int, *, confidence: float = 0.95) -> Interval:
     """Interval for rate(candidate) - rate(baseline) of paired pass/fail results, in [-1, 1].
 

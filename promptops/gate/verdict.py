@@ -63,8 +63,19 @@ class CategoryVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeightedTotal:
+    """The total with each category counted by its share of the traffic; `share` (0..1) is how much of it these cases stand for."""
+
+    baseline_rate: float
+    candidate_rate: float
+    difference: float
+    interval: Interval
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All verdicts, worst first, and the plain total.
+    """All verdicts, worst first, the plain total, and where the suite weights its categories that by traffic; neither total decides.
 
     `calls` are fresh draws spent by stage. `vanished` are rows of the baseline without a case that both sides have,
     `unpaired` cases only one side has.
@@ -78,6 +89,7 @@ class Comparison:
     calls: Mapping[int, int] = field(default_factory=dict)
     vanished: tuple[str, ...] = ()
     unpaired: tuple[str, ...] = ()
+    weighted: WeightedTotal | None = None
 
     @property
     def blocking(self) -> tuple[CategoryVerdict, ...]:

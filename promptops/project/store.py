@@ -99,6 +99,7 @@ class RunHeader:
     price: Mapping[str, Json] = field(default_factory=dict)
     reuse: bool = True
     judge: Mapping[str, Json] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def judge_digest(self) -> str:

@@ -79,6 +79,7 @@ class _Builder:
         slices = tuple(value.get("slices", ()))
         gate = self._gate(categories, slices)
         judge = self._judge()
+        weights = self._weights(categories)
         self._lint_runtime()
         if self.problems:
             raise DataError(problems=sorted(self.problems, key=place_of))
@@ -87,7 +88,7 @@ class _Builder:
             by_category=by_category, categories=tuple(categories), slices=slices, rubric=(judge.rubric if judge else "") or value.get("rubric", ""),
             judge=judge, gate=gate, review=ReviewPolicy(**value["review"]) if "review" in value else None,
             settings=self._settings(by_category, common),
-            online=frozenset(self.online), runtime=value.get("runtime", {}),
+            online=frozenset(self.online), runtime=value.get("runtime", {}), weights=weights,
         )  # fmt: skip
 
     def _problem(self, path: tuple[str | int, ...], what: str, hint: str = "", why: str = "") -> None:
@@ -97,10 +98,22 @@ class _Builder:
         """The suite as parsed, with what its names stand for."""
         every = {check.kind: check.version for checks in (common, *by_category.values()) for check in checks}
         return {
-            "suite": {key: _without_online(item) for key, item in self.value.items() if key not in _OUTSIDE_SUBJECT},
+            "suite": {key: _without_weights(item) if key == "categories" else _without_online(item)
+                      for key, item in self.value.items() if key not in _OUTSIDE_SUBJECT},
             "schemas": {category: schema.document for category, schema in self.schemas.items()},
             "checks": every,
-        }
+        }  # fmt: skip
+
+    def _weights(self, categories: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+        """Shares of the traffic that add up to 1; none when no category states a weight."""
+        given = {name: float(entry["weight"]) for name, entry in categories.items() if "weight" in entry}
+        missing = [name for name in categories if given and name not in given]
+        for name in missing:
+            self._problem(("categories", name), f"category {name!r} has no weight", "give each category one (0: no traffic), or none")  # fmt: skip
+        total = sum(given.values())
+        if given and not missing and total == 0:
+            self._problem(("categories", next(iter(given)), "weight"), "all weights are 0", "say what share of the traffic each category is")  # fmt: skip
+        return {name: weight / total for name, weight in given.items()} if total else {}
 
     def _read_schemas(self, categories: Mapping[str, Mapping[str, Any]]) -> None:
         for category, entry in categories.items():
@@ -301,6 +314,15 @@ def _without_online(part: Json) -> Json:
     if isinstance(part, dict):
         return {key: _without_online(item) for key, item in part.items() if not (key == "online" and "check" in part)}
     return [_without_online(item) for item in part] if isinstance(part, list) else part
+
+
+def _without_weights(categories: Json) -> Json:
+    """What categories say of scores and verdicts: a share of the traffic changes neither."""
+    if not isinstance(categories, dict):
+        return categories
+    kept = {name: {key: item for key, item in entry.items() if key != "weight"} or None if isinstance(entry, dict) and "weight" in entry else entry
+            for name, entry in categories.items()}  # fmt: skip
+    return _without_online(kept)
 
 
 def _writes_dates(date_format: str) -> bool:

@@ -181,6 +181,8 @@ class _Importer:
             or not (is_run_id(header.id) and is_name(header.prompt))
         ):
             raise ValueError("header")
+        if not all(map(_is_share, header.weights.values())):
+            raise ValueError("weights")
         if fields["state"] not in get_args(RunState):
             raise ValueError("state")
         self.header, self.state, self.finished_at = header, fields["state"], str(fields["finished_at"])
@@ -210,6 +212,10 @@ class _Importer:
         self.store.add_result(self.header.id, result)
         if self.store.buffered >= _FLUSH_EVERY:
             self.store.flush()
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _typed(row: _Row) -> _Row:

@@ -22,6 +22,7 @@ from promptops.report.tables import (
     seconds,
     table,
 )
+from promptops.report.weighted import BY_TRAFFIC, weighted_json, weights_line
 
 _STYLE = {Verdict.REGRESSED: "red", Verdict.CASES_BROKE: "magenta", Verdict.BASELINE_DRIFTED: "yellow", Verdict.INCONCLUSIVE: "yellow",
           Verdict.PASS: "green", Verdict.IMPROVED: "green"}  # fmt: skip
@@ -47,6 +48,9 @@ def render_comparison(found: RunComparison, next_commands: list[str]) -> Rendera
     for position, verdict in enumerate(comparison.verdicts):
         grid.add_row(*_cells(verdict), end_section=position == len(comparison.verdicts) - 1)
     grid.add_row(*_cells(comparison.total, judged=False), style="bold")
+    if weighted := comparison.weighted:
+        grid.add_row(BY_TRAFFIC, "", "", percent(weighted.baseline_rate), percent(weighted.candidate_rate), points(weighted.difference),
+                     points_interval(weighted.interval), "", "", "", "", style="bold")  # fmt: skip
     parts: list[RenderableType] = [headline(*verdict_line(found)), grid, Text("")]
     for verdict in comparison.verdicts:
         if verdict in comparison.blocking or verdict.verdict in (Verdict.CASES_BROKE, Verdict.BASELINE_DRIFTED):
@@ -131,13 +135,19 @@ def method_lines(found: RunComparison) -> tuple[str, ...]:
     lines = [f"method: {comparison.method}, alpha {comparison.alpha:g}; PASS: no drop beyond the tolerance" + (f"; draws: {spent}" if spent else ""),
              f"{found.same_answers} of {comparison.total.n} cases were the same request, answered once",
              "; ".join(map(_ratio, found.spending)),
-             *judge_lines(found),
+             *judge_lines(found), *traffic_lines(found),
              f"before: run {found.baseline.id}, after: run {found.candidate.id}"]  # fmt: skip
     if all(verdict.detectable is None for verdict in comparison.verdicts):
         lines.append(
             "one draw does not tell what drop could have been seen; `promptops eval NAME --against REF` draws again where needed"
         )
     return tuple(lines)
+
+
+def traffic_lines(found: RunComparison) -> list[str]:
+    """What the total by traffic is made of."""
+    weighted = found.comparison.weighted
+    return [weights_line(found.candidate.header.weights, weighted.share)] if weighted else []
 
 
 def judge_lines(found: RunComparison) -> list[str]:
@@ -164,6 +174,7 @@ def comparison_json(found: RunComparison) -> dict[str, Any]:
         "regressed": [item.category for item in comparison.blocking], "vanished": list(comparison.vanished),
         "calls": {str(stage): calls for stage, calls in comparison.calls.items()},
         "rows": [_verdict_json(item) for item in comparison.verdicts], "total": _verdict_json(comparison.total),
+        "weighted": weighted_json(found.candidate.header.weights, comparison.weighted),
         "judge": dict(found.candidate.header.judge) or None,
         "judged": [{"passed": passed, "judged": judged} for passed, judged in found.judged] if found.candidate.header.judge else None, "same_answers": found.same_answers, "spending": [_ratio_json(ratio) for ratio in found.spending],
     }  # fmt: skip

@@ -21,6 +21,7 @@ from promptops.gate import CategoryVerdict, Verdict
 from promptops.report.comparison import method_lines, sentence, verdict_line
 from promptops.report.run import judge_notices, run_line, run_name
 from promptops.report.tables import command, p_value, percent, percent_interval, points, points_interval, seconds
+from promptops.report.weighted import BY_TRAFFIC, weights_line
 
 MAX_BYTES = 20_000_000
 """Of texts in a page; longer ones are cut evenly, and the page says so."""
@@ -165,6 +166,9 @@ def _facts(item: Evaluation) -> Iterator[dict[str, str]]:
             f"{percent(whole.baseline_rate)} → {percent(whole.candidate_rate)}",
             f"{points(whole.difference)} points {points_interval(whole.interval)}",
         )
+        if weighted := found.comparison.weighted:
+            yield _fact("Pass rate, by traffic", f"{percent(weighted.baseline_rate)} → {percent(weighted.candidate_rate)}",
+                        f"{points(weighted.difference)} points {points_interval(weighted.interval)}")  # fmt: skip
         yield _fact("Cases", str(whole.n), f"{len(whole.broken)} broke, {len(whole.fixed)} fixed")
         for ratio in found.spending:
             write = seconds if ratio.name != "cost" else lambda value: format_usd(round(value))
@@ -176,6 +180,8 @@ def _facts(item: Evaluation) -> Iterator[dict[str, str]]:
             )
         return
     yield _fact("Pass rate", percent(total.rate), f"95% interval {percent_interval(total.interval)}")
+    if alone := item.summary.weighted:
+        yield _fact("Pass rate, by traffic", percent(alone.rate), f"95% interval {percent_interval(alone.interval)}")
     yield _fact(
         "Answers",
         f"{total.passed} of {total.scored}",
@@ -220,6 +226,11 @@ def _alone_rows(item: Evaluation) -> Iterator[dict[str, Any]]:
             "tone": tone,
             "cells": [cell.as_dict() for cell in cells],
         }
+    if weighted := summary.weighted:
+        plot = _plot(f"{BY_TRAFFIC}: {percent(weighted.rate)}, interval {percent_interval(weighted.interval)}", after=weighted.rate,
+                     low=weighted.interval.low, high=weighted.interval.high)  # fmt: skip
+        shown = [_Cell(), _Cell(), _Cell(percent(weighted.rate)), _Cell(percent_interval(weighted.interval)), _Cell(plot=plot), *[_Cell()] * 4]  # fmt: skip
+        yield {"name": BY_TRAFFIC, "total": True, "tone": "", "cells": [cell.as_dict() for cell in shown]}
 
 
 def _worst_first(rows: tuple[Row, ...]) -> list[Row]:
@@ -233,6 +244,13 @@ def _compared_rows(item: Evaluation) -> Iterator[dict[str, Any]]:
         total = verdict is comparison.total
         yield {"name": verdict.category, "total": total, "tone": "" if total else _TONE[verdict.verdict],
                "cells": [cell.as_dict() for cell in _compared_cells(verdict, total=total)]}  # fmt: skip
+    if weighted := comparison.weighted:
+        before, after, interval = weighted.baseline_rate, weighted.candidate_rate, weighted.interval
+        plot = _plot(f"{BY_TRAFFIC}: {percent(before)} before, {percent(after)} after", before=before, after=after,
+                     low=before + interval.low, high=before + interval.high)  # fmt: skip
+        cells = [_Cell(number=False), _Cell(), _Cell(percent(before)), _Cell(percent(after)), _Cell(points(weighted.difference)),
+                 _Cell(points_interval(interval)), _Cell(plot=plot), *[_Cell()] * 4]  # fmt: skip
+        yield {"name": BY_TRAFFIC, "total": True, "tone": "", "cells": [cell.as_dict() for cell in cells]}
 
 
 def _compared_cells(verdict: CategoryVerdict, *, total: bool) -> list[_Cell]:
@@ -339,6 +357,8 @@ def _method(item: Evaluation) -> list[str]:
     lines.append(
         f"Model {header.model}; subject {header.subject}; {len(item.cases)} cases; started {header.started_at}."
     )
+    if not item.comparison and item.summary.weighted:
+        lines.append(weights_line(header.weights, item.summary.weighted.share))
     lines += [notice.plain for notice in judge_notices(item.summary)]
     if header.dirty:
         lines.append("The files had uncommitted changes.")

@@ -8,10 +8,11 @@ from promptops.evaluation.casebook import Evaluation
 from promptops.evaluation.compare import RunComparison
 from promptops.evaluation.summary import Row
 from promptops.gate import CategoryVerdict
-from promptops.report.comparison import judge_lines, sentence
+from promptops.report.comparison import judge_lines, sentence, traffic_lines
 from promptops.report.run import judge_notices, run_line, run_name
 from promptops.report.show import escape
 from promptops.report.tables import p_value, percent, percent_interval, points, points_interval, seconds
+from promptops.report.weighted import BY_TRAFFIC, weights_line
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#!~"})
 
@@ -25,11 +26,14 @@ def comparison_markdown(found: RunComparison) -> str:
              "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
     lines += [_row(verdict) for verdict in comparison.verdicts]
     lines.append(_row(comparison.total, judged=False))
+    if weighted := comparison.weighted:
+        lines.append(f"| {BY_TRAFFIC} | | | {percent(weighted.baseline_rate)} | {percent(weighted.candidate_rate)} | {points(weighted.difference)} | "
+                     f"{points_interval(weighted.interval)} | | | | |")  # fmt: skip
     lines += [f"\n{cell(sentence(verdict, comparison))}" for verdict in comparison.blocking]
     lines.append(
         f"\nMethod: {cell(comparison.method)}, alpha {comparison.alpha:g}. Runs: {found.baseline.id}, {found.candidate.id}."
     )
-    lines += [f"\n{cell(line)}" for line in judge_lines(found)]
+    lines += [f"\n{cell(line)}" for line in (*judge_lines(found), *traffic_lines(found))]
     return "\n".join(lines) + "\n"
 
 
@@ -46,6 +50,9 @@ def evaluation_markdown(item: Evaluation) -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [_run_row(row) for row in (*item.summary.categories, *item.summary.slices, item.summary.total)]
+    if weighted := item.summary.weighted:
+        lines.append(f"| {BY_TRAFFIC} | | | {percent(weighted.rate)} | {percent_interval(weighted.interval)} | | | | |")
+        lines.append(f"\n{cell(weights_line(item.run.header.weights, weighted.share))}")
     lines += [f"\n{cell(notice.plain)}" for notice in judge_notices(item.summary)]
     return "\n".join([*lines, f"\nRun {item.run.id}."]) + "\n"
 

@@ -16,6 +16,7 @@ from promptops.gate.standing import MIN_LABELS
 from promptops.project.store import Result, Run
 from promptops.report.show import escape, show
 from promptops.report.tables import count, headline, next_line, percent, percent_interval, seconds, table
+from promptops.report.weighted import BY_TRAFFIC, weighted_json, weights_line
 
 
 def run_name(run: Run) -> str:
@@ -99,6 +100,9 @@ def _tables(summary: Summary) -> RenderableType:
             end_section=position in (len(summary.categories) - 1, len(rows) - 1),
         )
     grid.add_row(*_cells(summary.total), style="bold")
+    if summary.weighted:
+        weighted = summary.weighted
+        grid.add_row(BY_TRAFFIC, "", "", percent(weighted.rate), percent_interval(weighted.interval), "", "", "", "", style="bold")  # fmt: skip
     checks = table("check", "passed>", "failed>", "unscored>")
     for check in sorted(summary.checks, key=lambda item: -item.failed):
         checks.add_row(show(check.name), str(check.passed), str(check.failed), str(check.unscored or "-"))
@@ -135,6 +139,8 @@ def _notices(summary: Summary) -> Iterator[Text]:
             f"{summary.untrusted_usage} answers came with usage that cannot be true; their cost is an estimate",
             style="yellow",
         )
+    if summary.weighted:
+        yield show(weights_line(header.weights, summary.weighted.share), style="dim")
     yield from judge_notices(summary)
     paid = f"{ledger.attempts} calls, {format_usd(ledger.paid_nanousd)} paid" if ledger.attempts else "nothing paid"
     if ledger.judge_attempts:
@@ -222,7 +228,7 @@ def run_json(summary: Summary) -> dict[str, Any]:
         "run": summary.run.id, "state": summary.run.state, "prompt": header.prompt, "candidate": header.candidate, "model": header.model,
         "subject": header.subject, "prompt_digest": header.prompt_digest, "golden_digest": header.golden_digest,
         "commit": header.commit, "dirty": header.dirty, "started_at": header.started_at, "finished_at": summary.run.finished_at,
-        "planned": header.planned, "coverage": summary.coverage, "total": _row_json(summary.total),
+        "planned": header.planned, "coverage": summary.coverage, "total": _row_json(summary.total), "weighted": weighted_json(header.weights, summary.weighted),
         "categories": [_row_json(row) for row in summary.categories], "slices": [_row_json(row) for row in summary.slices],
         "checks": [{"name": item.name, "passed": item.passed, "failed": item.failed, "unscored": item.unscored} for item in summary.checks],
         "outcomes": dict(summary.outcomes), "missed_floors": [row.name for row in summary.missed_floors],

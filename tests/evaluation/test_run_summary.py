@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stored_runs import a_result, stored
 
 from promptops.evaluation.summary import WORST, CheckRow, Row, percentile, summarize
-from promptops.gate.stats import Interval
+from promptops.gate.stats import Interval, weighted_interval, wilson_interval
 from promptops.project.store import Store, open_store
 
 RUN = "20260101-000000-aaaaaa"
@@ -189,3 +189,20 @@ def test_floor_is_missed_below_it_or_without_a_score(store: Store, gate: dict[st
     found = summarize(store, stored(store, RUN, rows, slices=("lang",), gate=settings | gate))
 
     assert missed == [row.name for row in found.missed_floors]
+
+
+def test_a_weighted_rate_counts_categories_by_their_traffic(store: Store):
+    """1 of 2 of three quarters of the traffic, 1 of 1 of the rest: 0.625; a category without a score is no part of it."""
+    rows = [
+        a_result("a", True),
+        a_result("b", False),
+        a_result("c", True, category="account"),
+        a_result("d", None, category="spam"),
+    ]
+
+    found = summarize(store, stored(store, RUN, rows, weights={"billing": 0.6, "account": 0.2, "spam": 0.2})).weighted
+
+    assert found is not None
+    assert (pytest.approx(0.625), pytest.approx(0.8)) == (found.rate, found.share)
+    wanted = weighted_interval([(0.25, 1.0, wilson_interval(1, 1)), (0.75, 0.5, wilson_interval(1, 2))])
+    assert (found.interval.low, found.interval.high) == pytest.approx((wanted.low, wanted.high))

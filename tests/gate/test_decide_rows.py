@@ -7,6 +7,7 @@ from draw_source import cases
 from scipy import stats
 
 from promptops.gate import CaseDraws, GatePolicy, Verdict, decide
+from promptops.gate.stats import weighted_interval
 
 PASSED, FAILED = [[1.0]], [[0.0]]
 
@@ -217,3 +218,40 @@ def test_guard_counts_cases_that_lose_less_those_that_win():
 
     assert (Verdict.CASES_BROKE, 2 / 16) == (row.verdict, pytest.approx(row.p_guard))
     assert (Verdict.REGRESSED, 1 / 8) == (alone.verdict, pytest.approx(alone.p_guard))
+
+
+def test_a_total_by_traffic_counts_categories_by_weight_and_decides_nothing():
+    """Nine of 50 in a rare category broke, all of 10 of a common one are fixed: 0.1 * -0.18 + 0.9 * 1, and still blocked."""
+    before = cases("a", PASSED * 50) + cases("b", FAILED * 10)
+    after = cases("a", FAILED * 9 + PASSED * 41) + cases("b", PASSED * 10)
+
+    plain = decide(before, after)
+    found = decide(before, after, weights={"a": 0.1, "b": 0.9})
+
+    assert found.weighted is not None
+    assert (pytest.approx(0.1), pytest.approx(0.1 * 0.82 + 0.9), pytest.approx(0.882), 1.0, True) == (
+        found.weighted.baseline_rate, found.weighted.candidate_rate, found.weighted.difference, found.weighted.share, found.blocked,
+    )  # fmt: skip
+    rows = {row.category: row for row in found.verdicts}
+    assert found.weighted.interval == weighted_interval([(0.1, rows["a"].difference, rows["a"].interval), (0.9, rows["b"].difference, rows["b"].interval)])  # fmt: skip
+    assert (plain.verdicts, plain.total, None) == (found.verdicts, found.total, plain.weighted)
+
+
+def test_a_total_by_traffic_is_of_the_categories_at_hand():
+    """Cases of a quarter of the traffic: weights are scaled to them, and the share is said; without any of it there is no such total."""
+    same = cases("a", PASSED * 5)
+
+    part = decide(same, same, weights={"a": 0.25, "b": 0.75}).weighted
+
+    assert part is not None
+    assert (1.0, 1.0, 0.25) == (part.baseline_rate, part.candidate_rate, part.share)
+    assert decide(same, same, weights={"a": 0.0, "b": 1.0}).weighted is None
+
+
+def test_a_total_by_traffic_needs_no_verdict_on_categories():
+    """A policy that judges slices only still has cases with categories."""
+    same = cases("a", PASSED * 5, slices=("lang=en",))
+
+    found = decide(same, same, policy=GatePolicy(by=("lang",)), weights={"a": 1.0})
+
+    assert found.weighted is not None

@@ -12,6 +12,7 @@ from promptops.gate.stats import (
     mean_interval,
     paired_rate_interval,
     redraw_interval,
+    weighted_interval,
     wilson_interval,
 )
 
@@ -118,3 +119,40 @@ def test_interval_of_two_rates_that_are_not_paired(before, after, low, high):
     found = independent_rate_interval(before, after)
 
     assert (low, high) == (round(found.low, 4), round(found.high, 4))
+
+
+def weighted_rate(*parts: tuple[float, int, int]) -> Interval:
+    return weighted_interval([(weight, passed / n, wilson_interval(passed, n)) for weight, passed, n in parts])
+
+
+def test_a_weighted_interval_adds_the_squares_of_the_distances():
+    """By hand: 0.75 * 8/10 + 0.25 * 15/20, Wilson (0.4902, 0.9433) and (0.5313, 0.8881)."""
+    down = math.hypot(0.75 * (0.8 - 0.4902), 0.25 * (0.75 - 0.5313))
+    up = math.hypot(0.75 * (0.9433 - 0.8), 0.25 * (0.8881 - 0.75))
+
+    found = weighted_rate((0.75, 8, 10), (0.25, 15, 20))
+
+    assert (pytest.approx(0.7875 - down, abs=1e-4), pytest.approx(0.7875 + up, abs=1e-4)) == (found.low, found.high)
+
+
+def test_one_part_of_all_the_weight_has_its_own_interval():
+    """A category without traffic widens nothing."""
+    found = weighted_rate((1.0, 8, 10), (0.0, 0, 3))
+
+    assert rounded(wilson_interval(8, 10)) == rounded(found)
+
+
+@pytest.mark.parametrize("rates", [(0.9, 0.5), (0.95, 0.95), (0.7, 0.99), (0.5, 0.2)])
+def test_a_weighted_interval_holds_the_truth_as_often_as_it_says(rates: tuple[float, float]):
+    """Exactly, over every outcome of 12 and 20 cases at these true rates: at least 93 of 100 at 95 %."""
+    sizes, weights = (12, 20), (0.8, 0.2)
+    truth = sum(weight * rate for weight, rate in zip(weights, rates, strict=True))
+    held = 0.0
+    for first in range(sizes[0] + 1):
+        for second in range(sizes[1] + 1):
+            chance = math.prod(math.comb(n, k) * rate**k * (1 - rate) ** (n - k)
+                               for n, k, rate in zip(sizes, (first, second), rates, strict=True))  # fmt: skip
+            found = weighted_rate((weights[0], first, sizes[0]), (weights[1], second, sizes[1]))
+            held += chance * (found.low <= truth <= found.high)
+
+    assert held >= 0.93

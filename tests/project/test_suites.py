@@ -157,3 +157,48 @@ def test_settings_change_with_their_meaning_only(sandbox: Sandbox, change, same:
     before = load(sandbox).settings
 
     assert same == (before == load(sandbox, change(sandbox.read(WHERE))).settings)
+
+
+WEIGHTED = HEAD + "checks:\n  - {check: equals}\ncategories:\n  plain: PLAIN\n  odd: ODD\n"
+
+
+def weighted(plain: str, odd: str) -> str:
+    return WEIGHTED.replace("PLAIN", plain).replace("ODD", odd)
+
+
+def test_weights_are_shares_of_the_traffic(sandbox: Sandbox):
+    """Any unit will do: they are scaled to add up to 1; a suite without weights has none."""
+    given = load(sandbox, weighted("{weight: 30}", "{weight: 10, tolerance: 0.2}"))
+    none = load(sandbox, weighted("", "{tolerance: 0.2}"))
+
+    assert ({"plain": 0.75, "odd": 0.25}, {}) == (given.weights, none.weights)
+
+
+def test_weights_are_no_part_of_the_subject(sandbox: Sandbox):
+    """They change neither a score nor a verdict, so that a new month's traffic does not void an approval."""
+    without = load(sandbox, weighted("", "{tolerance: 0.2}"))
+
+    for plain, odd in (
+        ("{weight: 30}", "{weight: 10, tolerance: 0.2}"),
+        ("{weight: 0}", "{tolerance: 0.2, weight: 1}"),
+    ):
+        assert without.settings == load(sandbox, weighted(plain, odd)).settings
+    assert without.settings != load(sandbox, weighted("{weight: 1}", "{weight: 1, tolerance: 0.3}")).settings
+
+
+@pytest.mark.parametrize(
+    ("plain", "odd", "expected"),
+    [
+        ("{weight: -1}", "{weight: 1}", "7: `categories.plain.weight` '-1' is less than the minimum of 0"),
+        ("{weight: 1}", "{weight: .nan}", "8: ambiguous value .nan is not allowed; quote it, or write a decimal number"),
+        ("{weight: '.nan'}", "{weight: 1}", "7: `categories.plain.weight` '.nan' is not of type \"number\""),
+        ("{weight: true}", "{weight: 1}", "7: `categories.plain.weight` 'True' is not of type \"number\""),
+        ("{weight: 0}", "{weight: 0.0}", "7: all weights are 0; say what share of the traffic each category is"),
+        ("{weight: 3}", "{tolerance: 0.2}", "8: category 'odd' has no weight; give each category one (0: no traffic), or none"),
+        ("", "{weight: 0}", "7: category 'plain' has no weight; give each category one (0: no traffic), or none"),
+        ("{wieght: 3}", "{weight: 3}", "7: unknown key 'wieght'; did you mean 'weight'?"),
+    ],
+)  # fmt: skip
+def test_bad_weights_are_refused_with_their_line(sandbox: Sandbox, plain: str, odd: str, expected: str):
+    """Negative, not a number, all zero, given for some only: a total of such shares would mean nothing."""
+    assert [expected] == problems_of(sandbox, weighted(plain, odd))

@@ -226,3 +226,27 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path, store: Store, lines
     with pytest.raises(Exception, match="closed"):
         export_run(store, run, target)
     assert ("old", ["run.jsonl"]) == (target.read_text("utf-8"), [path.name for path in target.parent.iterdir()])
+
+
+def with_weights(line: bytes, weights: object) -> bytes:
+    row = json.loads(line)
+    row["header"]["weights"] = weights
+    return json.dumps(row).encode() + b"\n"
+
+
+def test_a_run_of_a_version_without_weights_has_none(store: Store, lines: list[bytes]):
+    """Its header does not name them."""
+    row = json.loads(lines[0])
+    del row["header"]["weights"]
+
+    assert "complete" == take(store, [json.dumps(row).encode() + b"\n", *lines[1:]])[0]
+    assert {} == store.run(RUN).header.weights
+
+
+@pytest.mark.parametrize("weights", [{"a": -0.1}, {"a": 1.5}, {"a": "1"}, {"a": True}, {"a": None}, [1], "a", None])
+def test_weights_that_are_no_shares_are_refused(store: Store, lines: list[bytes], weights: object):
+    """A file from elsewhere cannot bring a total that means nothing."""
+    with pytest.raises(DataError, match=r"given\.jsonl:1: not a line of an exported run"):
+        take(store, [with_weights(lines[0], weights), *lines[1:]])
+
+    assert nothing_left(store)
