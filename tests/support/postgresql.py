@@ -1,5 +1,6 @@
 """A real PostgreSQL server for tests: on a free port, in a folder of its own, owned by another user when the tests run as root."""
 
+import ctypes
 import itertools
 import os
 import shutil
@@ -15,15 +16,32 @@ from typing import Any
 import pytest
 
 _NUMBERS = itertools.count()
-_QUICK = "-c fsync=off -c full_page_writes=off -c shared_buffers=16MB -c max_connections=60 -c jit=off"
-"""Nothing needs to survive a test: without this, each start waits for the disk."""
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "shared_buffers": "16MB",
+    "max_connections": "60",
+    "jit": "off",
+    "timezone": "UTC",
+}
+_QUICK = {"fsync": "off", "full_page_writes": "off"}
+"""Nothing needs to survive that the system is switched off: without this, each start waits for the disk."""
+_ACCESS = """\
+local all all trust
+host all postgres 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+"""
+_SET_PARENT_DEATH_SIGNAL = 1
 
 
 class PostgresServer:
-    """Superuser `postgres`, no passwords. `stop` and `go_on` freeze the server, so that it accepts connections and answers nothing."""
+    """Superuser `postgres` needs no password, all others do. `stop` and `go_on` freeze it, so that it accepts connections and answers nothing.
 
-    def __init__(self) -> None:
+    A `durable` one waits for the disk as the servers of users do.
+    """
+
+    def __init__(self, *, durable: bool = False, **settings: str) -> None:
         self._programs = _programs()
+        self._settings = _SETTINGS | ({} if durable else _QUICK) | settings
         self._folder = Path(
             tempfile.mkdtemp(prefix="promptops-postgres-")
         )  # pytest's own folders are closed to other users
@@ -57,36 +75,58 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def start(self) -> None:
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port), "-c", "listen_addresses=127.0.0.1",
-                 "-k", self._folder, *_QUICK.split()],
-                stdout=log, stderr=log, cwd=self._folder, start_new_session=True, **self._as,
-            )  # fmt: skip
+        """Returns when it takes connections. After `kill`, old children may hold the shared memory for a moment: it tries again."""
+        deadline = time.monotonic() + 90
+        options = [item for name, value in self._settings.items() for item in ("-c", f"{name}={value}")]
+        while True:
+            with (self._folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    [self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port), "-k", self._folder, *options],
+                    stdout=log, stderr=log, cwd=self._folder, start_new_session=True, preexec_fn=_end_with_the_tests, **self._as,  # noqa: PLW1509
+                )  # fmt: skip
+            if self._answers(deadline):
+                return
+            if time.monotonic() > deadline:
+                pytest.fail(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-800:]}")
+            time.sleep(0.05)
+
+    def _answers(self, deadline: float) -> bool:
         import psycopg
 
-        deadline = time.monotonic() + 90
-        while True:
+        while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 psycopg.connect(self.url(), connect_timeout=10).close()
-            except psycopg.OperationalError as error:
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    pytest.fail(f"PostgreSQL did not start: {error}\n{(self._folder / 'log').read_text()[-800:]}")
-                time.sleep(0.05)
+            except psycopg.OperationalError:
+                time.sleep(0.02)
             else:
-                return
+                return True
+        return False
 
     def stop(self) -> None:
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        os.killpg(self._process.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once; `start` brings it back with the same data."""
+        """kill -9 of it and of every process of it; `start` brings it back with the same data."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
         self._process.wait(60)
+
+    def shut_down(self) -> None:
+        """An orderly end: connections are closed, what they had not committed is undone."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(60)
+
+    def _signal(self, number: int) -> None:
+        """To all its processes: those that serve connections are in sessions of their own."""
+        pid = self._process.pid
+        for one in (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split())):
+            try:
+                os.kill(one, number)
+            except ProcessLookupError:
+                continue
 
     def remove(self) -> None:
         if self._process.poll() is None:
@@ -102,6 +142,12 @@ class PostgresServer:
         )  # fmt: skip
         if done.returncode:
             pytest.fail(f"initdb: {done.stderr[-500:]}")
+        (self._folder / "data" / "pg_hba.conf").write_text(_ACCESS, "utf-8")
+
+
+def _end_with_the_tests() -> None:
+    """A test process that is killed leaves no server behind."""
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGQUIT)
 
 
 def _programs() -> Path:
@@ -136,3 +182,19 @@ def postgres_server() -> Iterator[PostgresServer]:
 def postgres_database(postgres_server: PostgresServer) -> str:
     """The name of an empty database for one test."""
     return postgres_server.new_database()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The address of an empty database for one test, which is gone after it."""
+    name = postgres_server.new_database()
+    yield postgres_server.url(name)
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server of this test alone, to be frozen, killed and started again."""
+    server = PostgresServer()
+    yield server
+    server.remove()
