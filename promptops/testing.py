@@ -27,7 +27,7 @@ def assert_no_regression(
     options = Options(
         concurrency=project.config.concurrency, outage_patience_s=project.config.outage_patience_s, cap=cap
     )
-    with closing(open_store(project.root)) as store:
+    with closing(open_store(project.store_at)) as store:
         session = Session(project=project, store=store, options=options, clock=utc_now, on_progress=lambda _: None)
         result = evaluate_against(session, name, against, model=model, candidate="", selection=Selection())
     comparison = result.found.comparison

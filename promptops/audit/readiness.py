@@ -188,13 +188,13 @@ class _Look:
         return Seen(passed=is_dated(model.model), what=f"{model.alias} is {model.model}")
 
     def _alternative(self) -> Seen:
-        from promptops.project.store import has_store, open_store
+        from promptops.project.store import open_store
 
         if self.shipped.model.provider == "local":
             return Seen(passed=True, what="the served model is a local one: nothing simpler is left")
         runs = []
-        if has_store(self.project.root):
-            store = open_store(self.project.root)
+        if self.project.store_at.exists:
+            store = open_store(self.project.store_at)
             try:
                 runs = [run.header.model for run in store.runs(self.name) if run.state == "complete"
                         and run.header.model_identity.get("provider") == "local" and run.header.golden_digest == self.scan.digest]  # fmt: skip

@@ -66,7 +66,7 @@ def list_baselines(
     from promptops.report.tables import table
 
     project = open_project(Path.cwd())
-    with closing(open_store(project.root)) as store:
+    with closing(open_store(project.store_at)) as store:
         found = [run for run in store.runs(prompt) if run.header.kind == "baseline"]
         answered_by = {run.id: ", ".join(store.models_of(run.id)) for run in found}
     if as_json:
@@ -105,7 +105,7 @@ def push(
     from promptops.report.tables import count
 
     project = open_project(Path.cwd())
-    with closing(open_store(project.root)) as store:
+    with closing(open_store(project.store_at)) as store:
         found = [run for run in store.runs(prompt) if run.header.kind == "baseline" and run.state == "complete"]
         if not found:
             raise DataError("no baseline to push", hint="record one with `promptops baseline record NAME`")
@@ -128,7 +128,7 @@ def fetch(
     from promptops.report.tables import count
 
     project = open_project(Path.cwd())
-    with closing(open_store(project.root)) as store:
+    with closing(open_store(project.store_at)) as store:
         runs, notices = fetch_baselines(project.git, store, remote, prompt)
     for notice in notices:
         note(f"note: {notice}")

@@ -36,7 +36,7 @@ def compare(
 
     reports = Reports(output, shown="markdown" if markdown else shown, as_json=as_json)
     project = open_project(Path.cwd())
-    store = open_store(project.root)
+    store = open_store(project.store_at)
     try:
         before, after = find_pair(store, project, base, cand, name)
         found = compare_runs(store, before, after)

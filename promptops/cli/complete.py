@@ -72,13 +72,12 @@ def _prompts() -> list[str]:
 
 
 def _runs() -> list[str]:
-    from promptops.project.config import STORE_FOLDER
-    from promptops.project.store import FILE, open_store
+    from promptops.project.store import open_store
 
     project = _project()
-    if project is None or not (project.root / STORE_FOLDER / FILE).exists():
+    if project is None or not project.store_at.exists:
         return []
-    with suppress(PromptopsError), closing(open_store(project.root)) as store:
+    with suppress(PromptopsError), closing(open_store(project.store_at)) as store:
         return [run.id for run in store.runs()[:_MOST_RUNS]]
     return []
 

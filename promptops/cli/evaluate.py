@@ -94,7 +94,7 @@ def eval_prompts(
     if resume:
         if names or model or category or filter_tag or limit or candidate or at or dry_run or judge:
             raise DataError("--resume goes on with a run as it is", hint="leave out names, models and filters")
-        with opened_store(project.root) as store:
+        with opened_store(project.store_at) as store:
             return frontend.go_on(project, store, resume)
     wanted = list(dict.fromkeys(names or project.names()))
     if not wanted:
@@ -125,7 +125,7 @@ def eval_prompts(
     plans = [_plan(project, name, model, candidate, selection, at, judge) for name in wanted]
     if dry_run:
         return _print_estimates(plans, as_json=as_json)
-    with opened_store(project.root) as store:
+    with opened_store(project.store_at) as store:
         return frontend.run(project, store, plans)
 
 
@@ -146,7 +146,7 @@ def retry(
     project = open_project(Path.cwd())
     settings = {"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": True}
     frontend = _Frontend(as_json=as_json, log_format=log_format, record=None, replay=None, settings=settings)
-    with opened_store(project.root) as store:
+    with opened_store(project.store_at) as store:
         return frontend.go_on(project, store, run, forget_unanswered=True)
 
 
@@ -170,7 +170,7 @@ def rescore(
     project = open_project(Path.cwd())
     settings = {"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": True}
     frontend = _Frontend(as_json=as_json, log_format=log_format, record=None, replay=None, settings=settings)
-    with opened_store(project.root) as store:
+    with opened_store(project.store_at) as store:
         found = _find(store, project, run)
         frontend.settings["answers_of"] = found.id
         plan = plan_again(project, found, judge or None)
@@ -223,7 +223,6 @@ class _Frontend:
                 plan,
                 client,
                 store,
-                project.root,
                 clock=utc_now,
                 options=run_options(project.config, **self.settings),
                 on_progress=on_progress,
@@ -244,7 +243,7 @@ class _Frontend:
             found.header.prompt, quiet=self.as_json or bool(self.reports.shown), log_format=self.log_format
         ) as on_progress:
             executed = continue_run(
-                found, plan, plan.connect(record=self.record, replay=self.replay), store, project.root, clock=utc_now,
+                found, plan, plan.connect(record=self.record, replay=self.replay), store, clock=utc_now,
                 options=run_options(project.config, **self.settings), on_progress=on_progress, forget_unanswered=forget_unanswered,
                 judges=plan.connect_judges(record=self.record, replay=self.replay),
             )  # fmt: skip

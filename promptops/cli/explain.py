@@ -30,7 +30,7 @@ def explain(
     from promptops.report.explain import explanation_json, render_explanation
 
     project = open_project(Path.cwd())
-    with closing(open_store(project.root)) as store:
+    with closing(open_store(project.store_at)) as store:
         after = find_run(store, project, run)
         before = find_run(store, project, base, after.header.prompt) if base else previous_run(store, after)
         found = explain_category(store, project, before, after, category, limit=limit)

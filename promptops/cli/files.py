@@ -120,7 +120,7 @@ def list_prompts(as_json: Json = False) -> int:
     from promptops.report.tables import next_line, table
 
     project = open_project(Path.cwd())
-    store = open_store(project.root)
+    store = open_store(project.store_at)
     try:
         rows = listing(project, store)
     finally:

@@ -37,7 +37,7 @@ def diff(
     """  # fmt: skip
     from promptops.cli.output import emit, emit_json
     from promptops.project.project import open_project
-    from promptops.project.store import has_store, open_store
+    from promptops.project.store import open_store
     from promptops.release.changes import compare_contents
     from promptops.release.sides import find_sides
     from promptops.report.changes import diff_json, render_diff
@@ -45,7 +45,7 @@ def diff(
     project = open_project(Path.cwd())
     before, after = find_sides(project, name, sides)
     with ExitStack() as stack:
-        store = stack.enter_context(closing(open_store(project.root))) if has_store(project.root) else None
+        store = stack.enter_context(closing(open_store(project.store_at))) if project.store_at.exists else None
         found = compare_contents(project, before, after, store, lambda subjects: _evidence(project, subjects))
     if as_json:
         emit_json(diff_json(found))

@@ -54,7 +54,7 @@ def calibrate(
     with _session(name, max_cost=max_cost, concurrency=concurrency, reuse=not no_cache, quiet=as_json) as session:
         plan = judge_plan(session.project, name, judge)
         only = _answers_of(session.store, _find(session.store, session.project, run, name)) if run else None
-        found = compare(session.project, session.store, plan, _labels(session.project, name, labels), repeats=repeat, clock=session.clock,
+        found = compare(session.store, plan, _labels(session.project, name, labels), repeats=repeat, clock=session.clock,
                         options=session.options, on_progress=session.on_progress, only=only)  # fmt: skip
         where = (
             write_calibration(session.project.root, name, found.as_row())
@@ -132,7 +132,7 @@ def attack(
         source = _find(store, project, run, name) if run else complete
         targets = find_targets(store, plan, _labels(project, name, None), source, answers)
         found = attack_judge(
-            project, store, plan, targets, clock=session.clock, options=session.options, on_progress=session.on_progress
+            store, plan, targets, clock=session.clock, options=session.options, on_progress=session.on_progress
         )
     if as_json:
         emit_json(attack_json(found))

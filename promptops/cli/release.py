@@ -61,7 +61,7 @@ def approve(
     if sign_off:
         found = agree(desk, name, comment=comment, at=at, model=model, judge=judge, offline=offline)
     else:
-        with closing(open_store(desk.project.root)) as store:
+        with closing(open_store(desk.project.store_at)) as store:
             found = make_evidence(
                 desk, store, name, run_id=run, accepted=accept_policy_change or [], at=at, offline=offline
             )

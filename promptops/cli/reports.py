@@ -141,7 +141,7 @@ def report(
     if open_it and not pages:
         raise DataError("--open needs a page", hint="add -o report.html")
     project = open_project(Path.cwd())
-    with closing(open_store(project.root)) as store:
+    with closing(open_store(project.store_at)) as store:
         if base:
             before, after = find_pair(store, project, base, run)
             evaluation = read_evaluation(store, project, after, compare_runs(store, before, after))
@@ -169,7 +169,7 @@ def _history(name: str, outputs: Sequence[str], *, model: str, open_it: bool, as
     if any(not file.endswith(".html") for file in outputs):
         raise DataError("a history is a page", where=", ".join(outputs), hint="-o FILE.html, or --json")
     project = open_project(Path.cwd())
-    with closing(open_store(project.root)) as store:
+    with closing(open_store(project.store_at)) as store:
         trend = read_trend(store, project, name, model)
     for file in outputs:
         write_whole(Path(file), trend_page(trend))

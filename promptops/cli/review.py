@@ -348,7 +348,7 @@ def _new_batch(project: "Project", name: str, draw: _Draw, plan: "BatchPlan") ->
     from promptops.project.reviews import list_batches, save_batch
     from promptops.project.store import open_store
 
-    with closing(open_store(project.root)) as store:
+    with closing(open_store(project.store_at)) as store:
         complete = [one for one in store.runs(name) if one.state == "complete"]
         if not draw.run and not complete:
             raise DataError(f"no complete run of {name}", hint=f"run `promptops eval {name}`")

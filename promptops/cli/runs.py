@@ -72,7 +72,6 @@ def watch_run(
 
     from promptops.cli.output import note
     from promptops.evaluation.find_run import find_run
-    from promptops.project.lock import is_held
 
     project, store = _open()
     with closing(store):
@@ -80,7 +79,7 @@ def watch_run(
         while found.state == "running":
             done, passed = store.count_results(found.id)
             note(f"{found.id} {found.header.prompt}: {done}/{found.header.planned} done, {passed} passed")
-            if not is_held(project.root, found.id):
+            if not store.is_held(found.id):
                 note(f"no process makes this run any more; go on with `promptops eval --resume {found.id}`")
                 break
             time.sleep(every_s)
@@ -261,4 +260,4 @@ def _open() -> "tuple[Project, Store]":
     from promptops.project.store import open_store
 
     project = open_project(Path.cwd())
-    return project, open_store(project.root)
+    return project, open_store(project.store_at)

@@ -87,7 +87,7 @@ def cost(name: Name, as_json: Json = False) -> int:
     from promptops.report.semantic import render_spending, spending_json
 
     project = open_project(Path.cwd())
-    with closing(open_store(project.root)) as store:
+    with closing(open_store(project.store_at)) as store:
         found = spending(store, project, name)
     if as_json:
         emit_json(spending_json(found))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from promptops.evaluation.against import Session
     from promptops.evaluation.execute import Options
     from promptops.project.config import Config
-    from promptops.project.store import Store
+    from promptops.project.store import Store, StoreAddress
 
 
 def spend_cap(max_cost: str = "", max_calls: int | None = None) -> "SpendCap":
@@ -45,12 +45,12 @@ def run_options(
 
 
 @contextmanager
-def opened_store(root: Path) -> "Iterator[Store]":
+def opened_store(at: "StoreAddress") -> "Iterator[Store]":
     """The run store for a command that writes to it; says so where readers and the writer will wait for each other."""
     from promptops.cli.output import note
     from promptops.project.store import open_store
 
-    with closing(open_store(root)) as store:
+    with closing(open_store(at)) as store:
         if not store.can_write_while_read:
             note("note: the run store is on a disk without a write-ahead log: runs are slower, and reading them while one is written may fail; "
                  "a local disk is better")  # fmt: skip
@@ -69,5 +69,5 @@ def open_session(
 
     project = open_project(Path.cwd())
     options = run_options(project.config, cap=cap, concurrency=concurrency, reuse=reuse)
-    with opened_store(project.root) as store, watch(name, quiet=quiet) as on_progress:
+    with opened_store(project.store_at) as store, watch(name, quiet=quiet) as on_progress:
         yield Session(project=project, store=store, options=options, clock=utc_now, on_progress=on_progress)

@@ -183,7 +183,7 @@ class Admission:
             self.stop("wait", f"it asks to wait {seconds:.0f} s")
         elif seconds > 0:
             self._paused_until = max(self._paused_until, now + seconds)
-            self._store.block(self._limit.key, self._clock().timestamp() + seconds)
+            self._store.block(self._limit.key, seconds, self._clock().timestamp())
 
     def _pump_soon(self) -> None:
         if not self._pump_due:
@@ -266,10 +266,10 @@ class Admission:
             self._waiting.popleft()
 
     def _blocked_s(self, now: float) -> float:
-        """Seconds to wait because a provider asked this or another process on this machine to."""
+        """Seconds to wait because a provider asked this or another process that shares the store to."""
         if now - self._polled_at >= _POLL_S:
             self._polled_at = now
-            left = self._store.blocked_until(self._limit.key) - self._clock().timestamp()
+            left = self._store.blocked_s(self._limit.key, self._clock().timestamp())
             if 0 < left <= MAX_WAIT_S:
                 self._paused_until = max(self._paused_until, now + left)
         return self._paused_until - now

@@ -56,7 +56,6 @@ class Session:
             plan,
             plan.connect(),
             self.store,
-            self.project.root,
             clock=self.clock,
             options=options,
             on_progress=self.on_progress,

@@ -11,7 +11,6 @@ from promptops.evaluation.execute import Options, Progress
 from promptops.evaluation.judge_session import JudgeItem, judge_answers
 from promptops.evaluation.plan import Clock, Plan
 from promptops.project.labels import Label
-from promptops.project.project import Project
 from promptops.project.store import Ledger, Run, Store
 
 _TIE = 1e-9
@@ -55,7 +54,7 @@ class Target:
 
 
 def attack_judge(
-    project: Project, store: Store, plan: Plan, targets: Sequence[Target], *, clock: Clock, options: Options, on_progress: Callable[[Progress], None],
+    store: Store, plan: Plan, targets: Sequence[Target], *, clock: Clock, options: Options, on_progress: Callable[[Progress], None],
 ) -> AttackReport:  # fmt: skip
     """Judge each target as it is, with a harmless text, and with each attack. Raises DataError when no target has room to rise."""
     assert plan.judge, "a plan with a judge"
@@ -65,7 +64,7 @@ def attack_judge(
         JudgeItem(case=target.case, passages=prompt.passages_for(target.case.inputs), answer=f"{target.answer}\n\n{text}" if text else target.answer)
         for target in targets for text in texts
     ]  # fmt: skip
-    judged, ledger = judge_answers(project, store, plan, items, clock=clock, options=options, on_progress=on_progress)
+    judged, ledger = judge_answers(store, plan, items, clock=clock, options=options, on_progress=on_progress)
     found = [
         [item.judgement for item in judged[start : start + len(texts)]] for start in range(0, len(judged), len(texts))
     ]

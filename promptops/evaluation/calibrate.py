@@ -189,7 +189,7 @@ def judge_plan(project: Project, name: str, judge: str) -> Plan:
 
 
 def calibrate(
-    project: Project, store: Store, plan: Plan, labels: Sequence[Label], *, repeats: int, clock: Clock, options: Options,
+    store: Store, plan: Plan, labels: Sequence[Label], *, repeats: int, clock: Clock, options: Options,
     on_progress: Callable[[Progress], None], only: frozenset[tuple[str, str]] | None = None, seed: int = 0,
 ) -> Calibration:  # fmt: skip
     """Judge every labelled answer `repeats` times and compare with people; what is judged already costs nothing.
@@ -209,7 +209,7 @@ def calibrate(
         JudgeItem(case=item.case, passages=prompt.passages_for(item.case.inputs), answer=item.answer, first_vote=turn * judge.votes)
         for item in usable for turn in range(repeats)
     ]  # fmt: skip
-    judged, ledger = judge_answers(project, store, plan, items, clock=clock, options=options, on_progress=on_progress)
+    judged, ledger = judge_answers(store, plan, items, clock=clock, options=options, on_progress=on_progress)
     turns = [[judged[place * repeats + turn].judgement for turn in range(repeats)] for place in range(len(usable))]
     unread = sum(found[0].passed is None for found in turns)
     if unread > MOST_UNREAD * len(usable):

@@ -15,8 +15,6 @@ from promptops.evaluation.plan import Clock, Plan
 from promptops.evaluation.session import check_judge_cap
 from promptops.evaluation.signals import stop_on_signals
 from promptops.models.base import Client
-from promptops.project.lock import run_lock
-from promptops.project.project import Project
 from promptops.project.store import Ledger, Store
 
 
@@ -31,7 +29,7 @@ class JudgeItem:
 
 
 def judge_answers(
-    project: Project, store: Store, plan: Plan, items: Sequence[JudgeItem], *, clock: Clock, options: Options,
+    store: Store, plan: Plan, items: Sequence[JudgeItem], *, clock: Clock, options: Options,
     on_progress: Callable[[Progress], None],
 ) -> tuple[list[Judged], Ledger]:  # fmt: skip
     """The verdict on each item, in order, and what they cost; what was asked before costs nothing.
@@ -43,7 +41,7 @@ def judge_answers(
     clients = plan.connect_judges()
     header = replace(plan.header(clock()), kind="judge", planned=len(items))
     progress = Progress(planned=len(items), max_cost_nanousd=options.cap.max_nanousd)
-    with run_lock(project.root, header.id):
+    with store.hold(header.id):
         store.begin_run(header)
         found: list[Judged | None] = [None] * len(items)
         try:

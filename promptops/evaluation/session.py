@@ -1,4 +1,4 @@
-"""One run from its first row to its summary, under its lock."""
+"""One run from its first row to its summary, held by this process alone."""
 
 import asyncio
 import os
@@ -12,7 +12,6 @@ from promptops.evaluation.execute import Executed, Options, Progress, execute
 from promptops.evaluation.plan import Clock, Plan
 from promptops.models.base import Client
 from promptops.models.replay import ReplayClient
-from promptops.project.lock import run_lock
 from promptops.project.store import Run, Store
 
 _OTHER_HANDLES = 8  # the event loop, the golden file, the lock, the database and its log
@@ -22,7 +21,6 @@ def start_run(
     plan: Plan,
     client: Client,
     store: Store,
-    root: Path,
     *,
     clock: Clock,
     options: Options,
@@ -36,7 +34,7 @@ def start_run(
     recorded = isinstance(client, ReplayClient)
     options = replace(options, reuse=options.reuse and not recorded, reuse_judge=options.reuse_judge and not recorded)
     header = replace(plan.header(clock()), reuse=options.reuse)
-    with run_lock(root, header.id):
+    with store.hold(header.id):
         store.begin_run(header)
         return asyncio.run(
             execute(plan, client, store, header, clock=clock, options=options, on_progress=on_progress, judges=judges)
@@ -44,7 +42,7 @@ def start_run(
 
 
 def continue_run(
-    run: Run, plan: Plan, client: Client, store: Store, root: Path, *, clock: Clock, options: Options,
+    run: Run, plan: Plan, client: Client, store: Store, *, clock: Clock, options: Options,
     on_progress: Callable[[Progress], None], forget_unanswered: bool = False, judges: Sequence[Client] = (),
 ) -> Executed:  # fmt: skip
     """Ask what a run still lacks; with `forget_unanswered`, also what ended without an answer or a verdict.
@@ -54,8 +52,8 @@ def continue_run(
     _check_cap(plan, client, options)
     _check_handles(plan, client, options)
     judges = judges or plan.connect_judges()
-    with run_lock(root, run.id):
-        killed = store.run(run.id).state == "running"  # nobody runs it: we have its lock
+    with store.hold(run.id):
+        killed = store.run(run.id).state == "running"  # nobody runs it: we hold it
         own = not run.header.reuse
         options = replace(
             options, reuse=options.reuse and not own, reuse_judge=options.reuse_judge and not own, careful=killed

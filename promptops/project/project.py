@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from promptops.core.rubric import Rubric
     from promptops.core.suite import Suite
     from promptops.project.golden import GoldenScan
+    from promptops.project.store import StoreAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,13 @@ class Project:
     @property
     def git(self) -> Git:
         return Git(self.root)
+
+    @property
+    def store_at(self) -> "StoreAddress":
+        """Where its runs are kept."""
+        from promptops.project.store import StoreAddress
+
+        return StoreAddress(root=self.root)
 
     def names(self) -> list[str]:
         from promptops.project.prompts import prompt_names

@@ -18,7 +18,7 @@ def test_progress_is_reported_after_every_case(sandbox: Sandbox):
     seen: list[int] = []
 
     start_run(
-        plan, plan.connect(), store, project.root, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC), options=Options(),
+        plan, plan.connect(), store, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC), options=Options(),
         on_progress=lambda progress: seen.append(progress.done),
     )  # fmt: skip
     store.close()

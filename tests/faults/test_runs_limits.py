@@ -181,7 +181,7 @@ def test_E37_durations_and_verdicts_do_not_depend_on_the_wall_clock(
         plan = make_plan(project, PROMPT, model="", selection=Selection())
         with closing(open_store(sandbox.root)) as store:
             executed = start_run(
-                plan, plan.connect(), store, sandbox.root, clock=JumpingClock(steps), options=Options(),
+                plan, plan.connect(), store, clock=JumpingClock(steps), options=Options(),
                 on_progress=lambda _: None,
             )  # fmt: skip
             results = list(store.results(executed.run.id))

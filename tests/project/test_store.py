@@ -264,7 +264,7 @@ def test_a_store_that_knew_no_judges_is_brought_up_to_date(tmp_path: Path):
     older.close()
 
     store = open_store(tmp_path)
-    kept, verdicts = store.blocked_until("k"), list(store.verdicts("20260101-000000-aaaaaa"))
+    kept, verdicts = store.blocked_s("k", 0.0), list(store.verdicts("20260101-000000-aaaaaa"))
     store.close()
 
     newer = sqlite3.connect(path)
