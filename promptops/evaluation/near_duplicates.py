@@ -1,10 +1,10 @@
 """Texts that are nearly the same: Jaccard similarity of their character 5-grams, every pair over the threshold."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from math import ceil
+from typing import Any
 
 from promptops.core.text import fold
 
@@ -50,23 +50,30 @@ def _candidates(grams: Sequence[frozenset[str]], threshold: float) -> Iterator[t
     import numpy as np
     from scipy.sparse import csr_array
 
-    often = Counter(gram for found in grams for gram in found)
-    rank = {gram: place for place, gram in enumerate(sorted(often, key=lambda gram: (often[gram], gram)))}
+    if not grams:
+        return
     order = sorted(range(len(grams)), key=lambda place: (len(grams[place]), place))
     sizes = np.array([len(grams[place]) for place in order])
+    ids: defaultdict[str, int] = defaultdict()
+    ids.default_factory = ids.__len__
+    flat = np.fromiter(map(ids.__getitem__, chain.from_iterable(grams[place] for place in order)), dtype=np.int64)
+    often = np.bincount(flat, minlength=len(ids))
+    rank = np.empty(len(ids), dtype=np.int64)
+    rank[np.argsort(often, kind="stable")] = np.arange(len(ids))
+    row = np.repeat(np.arange(len(order)), sizes)
+    ranks = np.sort(row * len(ids) + rank[flat]) - row * len(ids)  # rarest first in each row
     bits = np.zeros((len(order), _BITS), dtype=bool)
-    rows: dict[str, list[list[int]]] = {"probe": [], "index": []}
-    for row, place in enumerate(order):
-        ranks = sorted(rank[gram] for gram in grams[place])
-        bits[row, np.array(ranks) % _BITS] = True
-        for name, share in (("probe", threshold), ("index", 2 * threshold / (1 + threshold))):
-            rows[name].append(ranks[: len(ranks) - ceil(share * len(ranks) - 1e-9) + 1])
+    bits[row, ranks % _BITS] = True
     packed = np.packbits(bits, axis=1)
-    probe, index = (
-        csr_array((np.ones(sum(map(len, found)), dtype=np.int32), np.fromiter(chain.from_iterable(found), dtype=np.int64), np.cumsum([0, *map(len, found)])),
-                  shape=(len(order), len(rank)))
-        for found in (rows["probe"], rows["index"])
-    )  # fmt: skip
+    starts = np.cumsum(sizes) - sizes
+    place_in_row = np.arange(len(flat)) - starts[row]
+
+    def prefixes(share: float) -> Any:
+        kept = place_in_row < (sizes - np.ceil(share * sizes - 1e-9) + 1)[row]
+        ends = np.concatenate(([0], np.cumsum(np.bincount(row[kept], minlength=len(order)))))
+        return csr_array((np.ones(int(kept.sum()), dtype=np.int32), ranks[kept], ends), shape=(len(order), len(ids)))
+
+    probe, index = prefixes(threshold), prefixes(2 * threshold / (1 + threshold))
     bit_counts = np.array([value.bit_count() for value in range(256)], dtype=np.uint16)
     turned = index.T.tocsr()
     for start in range(0, len(order), _CHUNK):

@@ -1,6 +1,8 @@
 """local:nearest answers with what is expected of the most similar other case; local:constant with what is expected most often."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import nsmallest
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from promptops.core.errors import DataError
@@ -12,6 +14,7 @@ from promptops.models.local.folds import Labelled, labelled, splits, text_key
 
 _FOLDS = 10
 _NEIGHBOURS = (1, 3, 5)
+_TUNED_ON = 300
 _TEXT_FIELDS = ("answer", "summary", "output", "text")
 
 
@@ -54,22 +57,18 @@ class Nearest:
                 ) from error
             k = self._best_k(seen, known)
             similar = vectorizer.transform([rows[index].text for index in test]) @ seen.T
-            for place, index in enumerate(test):
-                answers[text_key(rows[index].text)] = self._vote(_nearest(similar[[place]], k), known)
+            for index, near in zip(test, _nearest(similar, k), strict=True):
+                answers[text_key(rows[index].text)] = self._vote(near, known)
         return answers
 
     def _best_k(self, seen: Any, known: Sequence[Labelled]) -> int:
         """How many neighbours agree best with what is expected of the training rows themselves, each left out in turn."""
-        similar = (seen @ seen.T).tolil()
-        similar.setdiag(0.0)
-        rows = similar.tocsr()
-        rows.eliminate_zeros()
-        sample = range(min(len(known), 300))
+        sample = min(len(known), _TUNED_ON)
+        found = _nearest(seen[:sample] @ seen.T, max(_NEIGHBOURS) + 1)
+        others = [[item for item in near if item[0] != place] for place, near in enumerate(found)]
 
         def hits(k: int) -> int:
-            return sum(
-                self._vote(_nearest(rows[[place]], k), known) == self._expected(known[place]) for place in sample
-            )
+            return sum(self._vote(near[:k], known) == self._expected(known[place]) for place, near in enumerate(others))
 
         return max(_NEIGHBOURS, key=lambda k: (hits(k), -k))
 
@@ -120,10 +119,12 @@ def _known(answers: Mapping[str, Json], text: str, name: str) -> Json:
     return answers[key]
 
 
-def _nearest(row: Any, k: int) -> list[tuple[int, float]]:
-    """(index, similarity) of the k most similar rows, best first; ties by index."""
-    found = sorted(zip(row.indices.tolist(), row.data.tolist(), strict=True), key=lambda item: (-item[1], item[0]))
-    return [(int(index), float(value)) for index, value in found[:k] if value > 0]
+def _nearest(similar: Any, k: int) -> Iterator[list[tuple[int, float]]]:
+    """For each row of a sparse matrix (index, similarity) of the k most similar columns, best first; ties by index."""
+    for start, end in pairwise(similar.indptr.tolist()):
+        found = zip(similar.data[start:end].tolist(), similar.indices[start:end].tolist(), strict=True)
+        best = nsmallest(k, ((-value, index) for value, index in found if value > 0))
+        yield [(index, -value) for value, index in best]
 
 
 def _voted(fields: Sequence[str], rows: Sequence[tuple[Labelled, float]]) -> dict[str, Json]:
