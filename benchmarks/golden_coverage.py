@@ -136,53 +136,66 @@ def stats() -> None:
     )
 
 
-def coverage() -> None:
-    """A golden set of 60 questions of 20 intents; traffic is the training questions, judged on the 3,080 test questions."""
+def coverage(seeds: int = 20) -> None:
+    """60 golden questions of 20 of the 77 intents, chosen anew for each seed; suggested against random ones, judged on the 3,080 test questions.
+
+    First with the training questions as traffic (spread evenly over the intents), then with traffic as users send it: the n-th
+    intent a 1/n share of the first.
+    """
+    rows = questions()
+    held = [row for row in rows if row["split"] != "train"]
+    for title, skewed in (("even traffic", False), ("skewed traffic", True)):
+        print(f"{title}, {seeds} seeds: 60 golden cases and\n| | intent recall | of random | difference | mean distance | of random | difference |\n|---|--:|--:|--:|--:|--:|--:|")  # fmt: skip
+        found = [_against_chance(rows, held, random.Random(seed), skewed=skewed) for seed in range(seeds)]
+        for many in found[0]:
+            cells = [_paired([run[many][measure] for run in found]) for measure in (0, 1)]
+            print(f"| {many} | {' | '.join(cells)} |", flush=True)
+
+
+def _against_chance(rows: Sequence[Question], held: Sequence[Question], chance: random.Random, *, skewed: bool) -> dict[int, list[tuple[float, float]]]:  # fmt: skip
+    """By number of added cases: (suggested, random) of intent recall, and of the mean distance of what users send."""
     import numpy as np
 
-    from promptops.evaluation.coverage import Ground
+    from promptops.evaluation.coverage import Ground, _nearest
+    from promptops.evaluation.text_space import TextSpace
     from promptops.evaluation.traffic import Request, Traffic
 
-    rows = questions()
-    sent, held = [row for row in rows if row["split"] == "train"], [row for row in rows if row["split"] != "train"]
-    chance = random.Random(0)
-    heads = set(chance.sample(sorted({row["intent"] for row in sent}), 20))
+    intents = sorted({row["intent"] for row in rows})
+    chance.shuffle(intents)
+    rank = {name: place for place, name in enumerate(intents, 1)}
+    sent = [
+        row for row in rows if row["split"] == "train" and (not skewed or chance.random() < 1 / rank[row["intent"]])
+    ]
+    heads = set(intents[:20])
     golden = chance.sample([row for row in sent if row["intent"] in heads], 60)
-
-    def traffic(found: Sequence[Question]) -> Traffic:
-        requests = tuple(
-            Request(text=row["text"], inputs={"text": row["text"]}, line=number, weight=1)
-            for number, row in enumerate(found)
-        )
-        return Traffic(path="banking77", requests=requests, rows=len(found))
-
-    started = time.process_time()
-    ground = Ground(traffic(sent), [row["text"] for row in golden])
+    requests = tuple(Request(text=row["text"], inputs={"text": row["text"]}, line=number, weight=1) for number, row in enumerate(sent))  # fmt: skip
+    ground = Ground(Traffic(path="banking77", requests=requests, rows=len(sent)), [row["text"] for row in golden])
     suggested = list(ground.suggest(200))
-    used = time.process_time() - started
-    falls = all(
+    assert all(
         one.covered <= two.covered and one.mean_distance >= two.mean_distance for one, two in pairwise(suggested)
     )
-    print(
-        f"coverage: radius {ground.radius:.3f}, covered {ground.measure().covered:.3f} before; rises and distance falls with each of {len(suggested)}: {falls}; CPU {used:.1f} s"
-    )
-    print("| 60 golden cases and | intents | intent recall | mean distance | covered |\n|---|--:|--:|--:|--:|")
-
-    def row_of(name: str, more: Sequence[Question]) -> None:
-        own = [*golden, *more]
-        judged = Ground(traffic(held), [row["text"] for row in own], radius=ground.radius)
-        known = {row["intent"] for row in own}
-        recall = np.mean([row["intent"] in known for row in held])
-        print(
-            f"| {name} | {len(known)} | {recall:.3f} | {judged.distances.mean():.3f} | {(judged.distances <= ground.radius).mean():.3f} |",
-            flush=True,
-        )
-
-    row_of("nothing", [])
+    share = np.array([1 / rank[row["intent"]] if skewed else 1.0 for row in held])
+    space = TextSpace([row["text"] for row in sent])
+    judged = space.embed([row["text"] for row in held])
+    ways = [[sent[item.line] for item in suggested], chance.sample(sent, 200)]
+    found: dict[int, list[tuple[float, float]]] = {}
     for many in (25, 50, 100, 200):
-        row_of(f"{many} suggested", [sent[item.line] for item in suggested[:many]])
-        for seed in range(3):
-            row_of(f"{many} random (seed {seed})", random.Random(seed).sample(sent, many))
+        own = [[*golden, *way[:many]] for way in ways]
+        recall = [len({row["intent"] for row in cases}) / len(intents) for cases in own]
+        far = [
+            float(share @ _nearest(judged, space.embed([row["text"] for row in cases])) / share.sum()) for cases in own
+        ]
+        found[many] = [(recall[0], recall[1]), (far[0], far[1])]
+    return found
+
+
+def _paired(pairs: Sequence[tuple[float, float]]) -> str:
+    from promptops.gate.stats import mean_interval
+
+    apart = [one - other for one, other in pairs]
+    interval = mean_interval(apart)
+    means = [sum(values) / len(pairs) for values in (*zip(*pairs, strict=True), apart)]
+    return f"{means[0]:.3f} | {means[1]:.3f} | {means[2]:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def speed() -> None:

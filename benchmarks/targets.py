@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.corpus import NAME, make_project
+from benchmarks.golden import GOLDEN
 from benchmarks.measure import Cost, Figure, cost_of, cpu_so_far_s, finish, middle, start
 from benchmarks.model_runs import MODEL_RUNS
 from benchmarks.monitor import monitor
@@ -117,7 +118,7 @@ def history(folder: Path) -> Iterator[Figure]:
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "pages": pages, "monitor": monitor,
     "startup": startup, "overhead": overhead, "memory": memory, "scan": scan, "million": million, "history": history,
-    **MODEL_RUNS, **RELEASES, **SERVICE, **RUNTIME,
+    **MODEL_RUNS, **RELEASES, **SERVICE, **RUNTIME, **GOLDEN,
 }  # fmt: skip
 
 
