@@ -3,9 +3,12 @@
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
+from operator import mul
 from typing import Final
 from zlib import crc32
 
@@ -18,6 +21,7 @@ _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _HALF = math.sqrt(0.5)
 _PAIR = 0x9E3779
+_KEPT_CHARS = 32
 Vector = dict[int, float]
 
 
@@ -31,18 +35,18 @@ class Embedder:
     def embed(self, text: str) -> Vector:
         """A vector of length 1 (empty for a text without words): half of it words and pairs, half groups of 3 and 4 letters."""
         words, letters = features(text)
-        vector = self._weighed(words)
-        for key, value in self._weighed(letters).items():
-            vector[key] = vector.get(key, 0.0) + value
+        vector, rest = self._weighed(words), self._weighed(letters)
+        if not vector.keys().isdisjoint(rest):  # a word and letters with the same hash
+            for key in vector.keys() & rest.keys():
+                vector[key] += rest.pop(key)
+        vector.update(rest)
         return vector
 
     def _weighed(self, found: list[int]) -> Vector:
-        counts: dict[int, int] = {}
-        for key in found:
-            counts[key] = counts.get(key, 0) + 1
-        get, unseen = self.weights.get, self.unseen
-        vector = {key: get(key, unseen) * (1.0 if count == 1 else 1.0 + math.log(count)) for key, count in counts.items()}  # fmt: skip
-        square = math.fsum(value * value for value in vector.values())
+        counts, get = Counter(found), self.weights.get
+        unseen = self.unseen
+        vector = {key: get(key, unseen) if count == 1 else get(key, unseen) * (1.0 + math.log(count)) for key, count in counts.items()}  # fmt: skip
+        square = math.fsum(map(mul, vector.values(), vector.values()))
         if not square:
             return {}
         scale = _HALF / math.sqrt(square)
@@ -51,27 +55,31 @@ class Embedder:
 
 def features(text: str) -> tuple[list[int], list[int]]:
     """Hashes of words and neighbouring pairs, and of groups of 3 and 4 letters inside padded words."""
-    words = _WORD.findall(unicodedata.normalize("NFKC", text[:MAX_CHARS]).casefold())
     hashes: list[int] = []
     letters: list[int] = []
-    for word in words:
-        raw = word.encode("utf-8", "surrogatepass")
-        hashes.append(crc32(raw) & _MASK)
-        if word.isascii():
-            padded = b" " + raw + b" "
-            for size in (3, 4):
-                letters += [
-                    crc32(padded[start : start + size], size) & _MASK for start in range(len(padded) - size + 1)
-                ]
-        else:
-            wide = f" {word} "
-            for size in (3, 4):
-                letters += [
-                    crc32(wide[start : start + size].encode("utf-8", "surrogatepass"), size) & _MASK
-                    for start in range(len(wide) - size + 1)
-                ]
+    for word in _WORD.findall(unicodedata.normalize("NFKC", text[:MAX_CHARS]).casefold()):
+        own, groups = (_of_word if len(word) <= _KEPT_CHARS else _of_word.__wrapped__)(word)
+        hashes.append(own)
+        letters += groups
     hashes += [(first * 31 + second * 17 + _PAIR) & _MASK for first, second in pairwise(hashes)]
     return hashes, letters
+
+
+@lru_cache(maxsize=8_192)
+def _of_word(word: str) -> tuple[int, tuple[int, ...]]:
+    """The hash of a word and those of its letter groups; texts share most of their words."""
+    raw = word.encode("utf-8", "surrogatepass")
+    if word.isascii():
+        padded = b" " + raw + b" "
+        groups = [crc32(padded[start : start + size], size) & _MASK for size in (3, 4) for start in range(len(padded) - size + 1)]  # fmt: skip
+    else:
+        wide = f" {word} "
+        groups = [
+            crc32(wide[start : start + size].encode("utf-8", "surrogatepass"), size) & _MASK
+            for size in (3, 4)
+            for start in range(len(wide) - size + 1)
+        ]
+    return crc32(raw) & _MASK, tuple(groups)
 
 
 def cosine(one: Vector, other: Vector) -> float:

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -29,13 +30,18 @@ _ISO_DATE = re.compile(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b")
 _MONTH_JA = re.compile(r"(\d{1,2})月")
 _TIME = re.compile(r"\b(\d{1,2})\s?([ap])\.?m\b\.?")
 _ID = re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+|(?:https?://|www\.)\S+|#?[a-z0-9]+(?:[-_/][a-z0-9]+)*")
-_UPPER = re.compile(r"\b[A-ZÀ-Þ][^\W\d_]+")
+# Patterns that begin with the letters they look for are searched for several times faster; what is before is checked afterwards.
+_UPPER = re.compile(r"[A-ZÀ-Þ](?:(?<!×)(?<!\w[A-ZÀ-Þ])|(?<=\w×))[^\W\d_]+")
 _DIGIT = re.compile(r"\d")
 _MAY_HOLD_ID = re.compile(r"[\d@]|www\.|http")
 _TOKEN = re.compile(
     r"[\u30a0-\u30ff]+|[\u3400-\u4dbf\u4e00-\u9fff々]+|[\u3040-\u309f]+|r\$|[$€£¥%]|°[cf]|\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’-][^\W\d_]+)*"
 )
-_CAPITAL = re.compile(r"(?<![.!?:。\n\"“])(?<![.!?:]\s)(?<!^)(?<![¿¡(\"“«])\b(?=[A-ZÀ-Þ])[^\W\d_]+(?:[-'’][^\W\d_]+)*")
+_TOKEN_ASCII = re.compile(r"r\$|[$%]|[0-9]+(?:[.,][0-9]+)*|[a-z]+(?:['-][a-z]+)*")
+_CAPITAL = re.compile(
+    r"[A-ZÀ-ÖØ-Þ](?<![.!?:。\n\"“¿¡(«\w][A-ZÀ-Þ])(?<![.!?:]\s[A-ZÀ-Þ])(?<!^[A-ZÀ-Þ])[^\W\d_]*(?:[-'’][^\W\d_]+)*"
+)
+_WITH_ID = re.compile(r"(?<!\S)(?:[^\s\d]*\d\S*|\S+@\S+)")
 _CONTRACTED = re.compile(r"n['’]t\b")
 _NOT_WORKING = re.compile(
     r"\b(?:is|are|does|do|did|was|will|wo|has|have|ca|can)?(?:n['’]t| not|not)\s+(?:be\s+)?(?:working|work|function|functioning)\b"
@@ -90,6 +96,33 @@ def stem(word: str) -> str:
 
 
 _STOP: Final = frozenset(STOP_WORDS).union(*ROLE_MARKS.values())
+_NO_CONTENT: Final = _STOP | NEGATIONS
+_AMBIGUOUS_DATES: Final = frozenset(
+    [
+        "may",
+        "march",
+        "fall",
+        "mar",
+        "second",
+        "morgen",
+        "tarde",
+        "noite",
+        "manhã",
+        "mañana",
+        "ete",
+        "été",
+        "spring",
+        "hier",
+        "mars",
+        "natal",
+        "segunda",
+        "terça",
+        "quarta",
+        "quinta",
+        "sexta",
+    ]
+)
+_MAYBE_DATES: Final = _AMBIGUOUS_DATES | DATE_WORDS.keys()
 _NUMBERS: Final = NUMBER_WORDS
 _CONCEPTS: Final[dict[str, list[int]]] = {}
 _SIDES: Final[dict[str, tuple[tuple[int, int], ...]]] = {}
@@ -140,7 +173,7 @@ def facts_of(text: str) -> Facts:
     without = folded
     for found in sorted(ids, key=len, reverse=True):
         without = without.replace(found, " ")
-    raw = _TOKEN.findall(without)
+    raw = _tokens(without)
     numbers: Counter[str] = Counter()
     units: set[str] = set()
     words: list[str] = []
@@ -151,25 +184,33 @@ def facts_of(text: str) -> Facts:
         if word in _NUMBERS and not (word == "mil" and language == "de"):
             numbers[_NUMBERS[word]] += 1
             continue
-        named = _date_word(word, language, raw, place)
-        if named:
-            dates.add(named)
+        if word in _MAYBE_DATES or word.endswith("'s"):
+            named = _date_word(word, language, raw, place)
+            if named:
+                dates.add(named)
         unit = UNIT_WORDS.get(word)
         if unit and (_after_number(raw, place) or (unit in ALONE and len(word) > 2) or word in "$€£¥%"):
             units.add(unit)
         words.append(word)
-    japanese = _JA.search(shown) is not None
-    content = tuple(stem(word) for word in words if _is_content(word, japanese=japanese))
+    japanese = not shown.isascii() and _JA.search(shown) is not None
+    stems = [stem(word) for word in words]
+    content = tuple(base for word, base in zip(words, stems, strict=True) if _is_content(word, japanese=japanese))
     return Facts(
-        length=len(text), content=content, tokens=frozenset(stem(word) for word in words), numbers=tuple(sorted(numbers.items())), units=frozenset(units),
-        dates=frozenset(dates), ids=frozenset(ids), negated=_negated(folded, language, japanese=japanese),
-        sides=frozenset(side for word in words for side in _SIDES.get(word if len(word) < 5 else stem(word), ())), names=_names(_without_ids(shown), language), capitals=_capitals(shown), german=language == "de", roles=_roles(words, shown, language, japanese=japanese),
-        digest=hash(text),
+        length=len(text), content=content, tokens=frozenset(stems), numbers=tuple(sorted(numbers.items())), units=frozenset(units),
+        dates=frozenset(dates), ids=frozenset(ids), negated=_negated(folded, language, japanese=japanese, tokens=() if ids else raw),
+        sides=frozenset([side for word, base in zip(words, stems, strict=True) for side in _SIDES.get(word if len(word) < 5 else base, ())]),
+        names=_names(_without_ids(shown), language), capitals=_capitals(shown), german=language == "de",
+        roles=_roles(words, stems, shown, language, japanese=japanese), digest=hash(text),
     )  # fmt: skip
 
 
+def _tokens(folded: str) -> list[str]:
+    return (_TOKEN_ASCII if folded.isascii() else _TOKEN).findall(folded)
+
+
 def _without_ids(shown: str) -> str:
-    return re.sub(r"\S*\d\S*|\S+@\S+", " ", shown)
+    """Without the words that hold a digit or an address."""
+    return _WITH_ID.sub(" ", shown) if "@" in shown or _DIGIT.search(shown) else shown
 
 
 def _dates(folded: str, dates: set[str]) -> str:
@@ -186,16 +227,23 @@ def _dates(folded: str, dates: set[str]) -> str:
 
     if not _DIGIT.search(folded):
         return folded
-    return _TIME.sub(clock, _MONTH_JA.sub(month, _ISO_DATE.sub(iso, folded)))
+    if "-" in folded:
+        folded = _ISO_DATE.sub(iso, folded)
+    if "月" in folded:
+        folded = _MONTH_JA.sub(month, folded)
+    if any(mark in folded for mark in ("am", "pm", "a.m", "p.m")):
+        folded = _TIME.sub(clock, folded)
+    return folded
 
 
 def _is_id(word: str) -> bool:
     """Letters and digits in one word, an address, or a long number: an order, a model, a mail address."""
-    digits = sum(char.isdigit() for char in word)
-    if "@" in word or word.startswith(("http", "www.")):
+    if word.startswith(("http", "www.")) or "@" in word:
         return True
-    letters = sum(char.isalpha() for char in word)
-    if digits and letters:
+    if word.isalpha():
+        return False
+    digits = sum(map(str.isdigit, word))
+    if digits and any(map(str.isalpha, word)):
         return not re.fullmatch(
             r"\d+(?:st|nd|rd|th|h|hrs?|am|pm|kg|g|km|cm|mm|m|gb|mb|tb|ml|l|w|v|mah|x|er|e|a|o|°c|min|s|lbs?|oz|mi|ft|euros?|eur|usd)",
             word,
@@ -266,19 +314,21 @@ def _after_number(raw: list[str], place: int) -> bool:
 
 
 def _is_content(word: str, *, japanese: bool) -> bool:
-    if word in _STOP or word in NEGATIONS or (len(word) == 1 and word.isascii()):
+    if word in _NO_CONTENT or (len(word) == 1 and word.isascii()):
         return False
     return not (japanese and _KANA.fullmatch(word))
 
 
-def _negated(folded: str, language: str, *, japanese: bool) -> bool:
-    """Whether the text says no. Polite Japanese negatives ask, and deny nothing."""
+def _negated(folded: str, language: str, *, japanese: bool, tokens: Sequence[str]) -> bool:
+    """Whether the text says no; `tokens` are those of `folded`, if they are known. Polite Japanese negatives ask, and deny nothing."""
     if japanese:
         return _NEGATIVE_JA.search(_ASKING_JA.sub(" ", folded)) is not None
-    plain = _NOT_WORKING.sub(" broken ", folded)
-    if _CONTRACTED.search(plain):
-        return True
-    return any(word in NEGATIONS and not (word == "no" and language == "pt") for word in _TOKEN.findall(plain))
+    if "not" in folded or "n't" in folded:
+        plain = _NOT_WORKING.sub(" broken ", folded)
+        if _CONTRACTED.search(plain):
+            return True
+        tokens = _tokens(plain)
+    return any(word in NEGATIONS and not (word == "no" and language == "pt") for word in tokens or _tokens(folded))
 
 
 def _names(shown: str, language: str) -> frozenset[str]:
@@ -286,8 +336,10 @@ def _names(shown: str, language: str) -> frozenset[str]:
     if language == "de":
         return frozenset()
     found = {match for match in _CAPITAL.findall(shown) if len(match) > 1}
+    if not found:
+        return frozenset()
     words = shown.split()
-    if found and sum(word[:1].isupper() for word in words) > 0.6 * len(words):  # a headline
+    if sum(word[:1].isupper() for word in words) > 0.6 * len(words):  # a headline
         return frozenset()
     return frozenset(stem(word.casefold()) for word in found if word.casefold() not in _STOP)
 
@@ -297,17 +349,19 @@ def _capitals(shown: str) -> frozenset[str]:
     return frozenset(stem(word.casefold()) for word in _UPPER.findall(shown))
 
 
-def _roles(words: list[str], shown: str, language: str, *, japanese: bool) -> frozenset[tuple[str, str]]:
+def _roles(
+    words: list[str], stems: list[str], shown: str, language: str, *, japanese: bool
+) -> frozenset[tuple[str, str]]:
     if japanese:
         return frozenset((ROLE_MARKS_JA[mark], noun.casefold()) for noun, mark in _ROLE_JA.findall(shown))
     found: set[tuple[str, str]] = set()
     marks = ROLE_MARKS.get(language, ROLE_MARKS["en"])
     mark, bound = "", 0
-    for word in words:
+    for word, base in zip(words, stems, strict=True):
         if word in marks:
             mark, bound = marks[word], 0
         elif mark and _is_content(word, japanese=False):
-            found.add((mark, stem(word)))
+            found.add((mark, base))
             bound += 1
             mark = mark if bound < 2 else ""
     return frozenset(found)

@@ -11,6 +11,7 @@ from promptops.runtime.state import Entry, StateError
 
 if TYPE_CHECKING:
     from promptops.core.knowledge import Passage
+    from promptops.runtime.embedding import Vector
 
 Flow = Generator[Effect, Any, Any]
 _WHOLE = ("model", "cache", "semantic")
@@ -48,6 +49,7 @@ class Job:
     started: float
     steps: list[Step] = field(default_factory=list)
     key: str = ""
+    question: "tuple[str, str, Vector] | None" = None
     outside: "tuple[Passage, ...] | None" = None
     stale: Entry | None = None
     cost_nanousd: int = 0

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from promptops.core.knowledge import Passage
     from promptops.core.prompt import Message
     from promptops.models.base import Answer
+    from promptops.runtime.embedding import Vector
+    from promptops.runtime.semantic import SemanticCache
 
 _MOST_ATTEMPTS = 2
 
@@ -181,8 +183,8 @@ def _similar(job: Job, partition: str) -> Flow:
     semantic = lane.semantic
     if semantic is None or job.outside is not None:
         return None
-    place = lane.semantic_partition(request)
-    decision = semantic.find(place, semantic.text(request.inputs), request.category)
+    place, text, vector = _question(job, semantic)
+    decision = semantic.find(place, text, request.category, vector=vector)
     if decision.entry is None:
         job.step("semantic", "miss", decision.reason)
         return None
@@ -198,6 +200,14 @@ def _similar(job: Job, partition: str) -> Flow:
     if reply is None:
         semantic.forget(place, key)
     return reply
+
+
+def _question(job: Job, semantic: "SemanticCache") -> "tuple[str, str, Vector]":
+    """What the semantic cache compares, computed once for looking it up and for keeping it: partition, text, vector."""
+    if job.question is None:
+        text = semantic.text(job.request.inputs)
+        job.question = job.lane.semantic_partition(job.request), text, semantic.embed(text)
+    return job.question
 
 
 def _served(job: Job, entry: Entry, source: Source, partition: str, key: str) -> Flow:
@@ -235,8 +245,8 @@ def _store(job: Job, good: Good) -> None:
     keep_s = max(settings.ttl_s, settings.stale_s)
     shared.later(shared.state, lambda: shared.state.put(partition, key, value, keep_s=keep_s, tags=tags))
     if lane.semantic is not None and job.outside is None:
-        text = lane.semantic.text(request.inputs)
-        lane.semantic.add(lane.semantic_partition(request), key, text, answer=digest(good.text), ttl_s=settings.ttl_s)
+        place, text, vector = _question(job, lane.semantic)
+        lane.semantic.add(place, key, text, answer=digest(good.text), ttl_s=settings.ttl_s, vector=vector)
 
 
 def audit(job: Job, served: Reply) -> Flow:

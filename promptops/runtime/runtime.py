@@ -308,7 +308,7 @@ class Runtime:
                     endpoints[alias] = endpoint
         if problems:
             raise DataError(problems=problems)
-        _load_what_requests_need(over_http=bool(endpoints))
+        _load_what_requests_need(over_http=bool(endpoints), semantic=any(lane.semantic is not None for lane in lanes))
         return Models(bundle.models, endpoints, clients)
 
     def _pointer_stamp(self) -> tuple[int, int] | None:
@@ -356,9 +356,12 @@ def sticky(salt: str, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{salt}\0{name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()) % 10_000  # fmt: skip
 
 
-def _load_what_requests_need(*, over_http: bool) -> None:
+def _load_what_requests_need(*, over_http: bool, semantic: bool) -> None:
     """Import now what the first request would import: a second then, in an event loop, is a second for all who wait."""
     from importlib import import_module
 
-    for name in ("promptops.runtime.pipeline", "promptops.models.base", *(("promptops.models.http", "aiohttp") if over_http else ())):  # fmt: skip
+    wanted = ["promptops.runtime.pipeline", "promptops.models.base"]
+    wanted += ["promptops.models.http", "aiohttp"] if over_http else []
+    wanted += ["numpy"] if semantic else []
+    for name in wanted:
         import_module(name)

@@ -17,6 +17,7 @@ from promptops.runtime.index import Entry, LexicalIndex
 from promptops.runtime.matcher import NEIGHBOURS, Decision, Matcher
 
 MAX_PARTITIONS: Final = 10_000
+_SWEEP_SHARE = 64
 _ODDS = 20.0
 _LABELS = 10_000
 _TELLING: Final = frozenset({"number", "date", "unit", "id", "negation"})
@@ -142,6 +143,8 @@ class SemanticCache:
         self.audit = Audit(max_error=matcher.max_error, share=matcher.audit_share, seed=seed)
         self._clock, self._max_entries = clock, max_entries
         self._partitions: OrderedDict[str, LexicalIndex] = OrderedDict()
+        self._count = 0
+        self._until_sweep = 0
         self._lock = threading.Lock()
 
     @property
@@ -162,15 +165,22 @@ class SemanticCache:
         found = (inputs.get(name) for name in self.matcher.text_inputs)
         return "\n".join(value for value in found if isinstance(value, str))
 
-    def find(self, partition: str, text: str, category: str = "") -> Decision:
-        """Whether a cached answer may be served; the caller still has to read it, and to run its guardrails on it."""
+    def embed(self, text: str) -> Vector:
+        """The vector of a text, for `find` and then `add`: half of what a miss costs."""
+        return self.matcher.embedder.embed(text)
+
+    def find(self, partition: str, text: str, category: str = "", *, vector: Vector | None = None) -> Decision:
+        """Whether a cached answer may be served; the caller still has to read it, and to run its guardrails on it.
+
+        `vector` is `embed(text)` where the caller has it.
+        """
         if self.matcher.threshold is None:
             return Decision(entry=None, reason="off: not calibrated")
         if self.audit.is_broken:
             return Decision(entry=None, reason="off: audited hits broke the bound")
         if not text.strip():
             return Decision(entry=None, reason="empty text")
-        vector = self.matcher.embedder.embed(text)
+        vector = self.embed(text) if vector is None else vector
         with self._lock:
             index = self._partitions.get(partition)
             near = index.search(vector, NEIGHBOURS, now=self._clock()) if index is not None else []
@@ -178,11 +188,11 @@ class SemanticCache:
                 self._partitions.move_to_end(partition)
         return self.matcher.decide(text, near, category)
 
-    def add(self, partition: str, key: str, text: str, *, answer: str, ttl_s: float) -> None:
+    def add(self, partition: str, key: str, text: str, *, answer: str, ttl_s: float, vector: Vector | None = None) -> None:  # fmt: skip
         """Remember that the question `text` has the answer `answer` (a digest), kept under `key`; an empty text is not."""
         if not text.strip() or ttl_s <= 0:
             return
-        vector: Vector = self.matcher.embedder.embed(text)
+        vector = self.embed(text) if vector is None else vector
         if not vector:
             return
         with self._lock:
@@ -190,30 +200,38 @@ class SemanticCache:
             if index is None:
                 index = self._partitions[partition] = LexicalIndex(self.matcher.embedder)
             self._partitions.move_to_end(partition)
+            before = len(index)
             index.add(Entry(key, text, answer, self._clock() + ttl_s), vector)
-            self._make_room(partition)
+            self._count += len(index) - before
+            self._make_room(index)
 
-    def _make_room(self, kept: str) -> None:
-        """Too much of it: expired entries go first, then the partitions that were used longest ago, then the oldest entries."""
+    def _make_room(self, kept: LexicalIndex) -> None:
+        """Too much of it: expired entries go first, then the partitions that were used longest ago, then the oldest entries.
+
+        A full cache is full at every request, so expired entries are looked for once in a while only.
+        """
         while len(self._partitions) > MAX_PARTITIONS:
-            self._partitions.popitem(last=False)
-        if sum(map(len, self._partitions.values())) <= self._max_entries:
+            self._drop_partition()
+        if self._count <= self._max_entries:
             return
-        now = self._clock()
-        for index in self._partitions.values():
-            index.expire(now)
-        while len(self._partitions) > 1 and sum(map(len, self._partitions.values())) > self._max_entries:
-            self._partitions.popitem(last=False)
-        index = self._partitions[kept]
-        for entry in list(index.entries())[: max(0, len(index) - self._max_entries)]:
-            index.delete(entry.key)
+        self._until_sweep -= 1
+        if self._until_sweep < 0:
+            self._until_sweep = self._max_entries // _SWEEP_SHARE
+            now = self._clock()
+            self._count -= sum(index.expire(now) for index in self._partitions.values() if index.soonest <= now)
+        while len(self._partitions) > 1 and self._count > self._max_entries:
+            self._drop_partition()
+        self._count -= kept.drop_oldest(self._count - self._max_entries)
+
+    def _drop_partition(self) -> None:
+        self._count -= len(self._partitions.popitem(last=False)[1])
 
     def forget(self, partition: str, key: str) -> None:
         """Delete an entry, as when its answer is gone or was found bad."""
         with self._lock:
             index = self._partitions.get(partition)
             if index is not None:
-                index.delete(key)
+                self._count -= index.delete(key)
 
     def rows(self) -> Iterator[dict[str, Json]]:
         """All entries, as they are kept on disk; `load` takes them back."""
@@ -240,5 +258,4 @@ class SemanticCache:
         return count
 
     def __len__(self) -> int:
-        with self._lock:
-            return sum(map(len, self._partitions.values()))
+        return self._count
