@@ -173,6 +173,29 @@ def test_the_oldest_go_when_it_is_full():
     assert "k199" == found.find("p1", "question 199 about lamps").entry.key
 
 
+def test_a_full_partition_holds_the_newest_and_finds_each_of_them():
+    """However often it has been filled: the newest 70 of 1,000, each nearest to itself, and none of those that went."""
+    found = cache(max_entries=70)
+    texts = sentences(1000, 4)
+    for number, text in enumerate(texts):
+        found.add("p", str(number), text, answer="a", ttl_s=60)
+
+    assert [str(number) for number in range(930, 1000)] == [row["key"] for row in found.rows()]
+    assert texts[930:] == [found.find("p", text).entry.text for text in texts[930:]]
+
+
+def test_expired_entries_make_room_before_live_ones_go():
+    """The short-lived half is old when the cache overflows: it goes, and every long-lived entry stays."""
+    clock = Clock()
+    found = cache(clock=clock, max_entries=60)
+    for number in range(60):
+        found.add("p", str(number), f"question {number} about lamps", answer="a", ttl_s=1000 if number % 2 else 10)
+    clock.now += 11
+    found.add("p", "new", "question new about lamps", answer="a", ttl_s=1000)
+
+    assert [*(str(number) for number in range(1, 60, 2)), "new"] == [row["key"] for row in found.rows()]
+
+
 def test_threads_may_share_it():
     """Adds, finds and deletes at once raise nothing and leave the count right."""
     found = cache()
@@ -223,6 +246,22 @@ def test_the_index_is_exact_after_any_adds_and_deletes():
 
         assert expected == pytest.approx([item.similarity for item in index.search(vector, 10)], abs=1e-5)
     assert len(kept) == len(index)
+
+
+def test_the_index_is_exact_when_the_oldest_keep_going():
+    """A window of 150 entries over 1,500, as in a full cache: the same neighbours as an index of those 150 alone."""
+    embedder = Embedder()
+    index, texts = LexicalIndex(embedder), sentences(1500, 6)
+    for number, text in enumerate(texts):
+        index.add(Entry(str(number), text, "a", 1e9))
+        index.drop_oldest(len(index) - 150)
+    fresh = LexicalIndex(embedder)
+    for number, text in enumerate(texts[-150:], start=1350):
+        fresh.add(Entry(str(number), text, "a", 1e9))
+
+    for text in sentences(20, 7):
+        vector = embedder.embed(text)
+        assert fresh.search(vector, 10, now=0.0) == index.search(vector, 10, now=0.0)
 
 
 def test_beyond_10000_entries_the_nearest_is_still_found(monkeypatch):
