@@ -75,7 +75,7 @@ def _runs() -> list[str]:
     from promptops.project.store import open_store
 
     project = _project()
-    if project is None or not project.store_at.exists:
+    if project is None or project.store_at.url or not project.store_at.exists:  # a key press waits for no network
         return []
     with suppress(PromptopsError), closing(open_store(project.store_at)) as store:
         return [run.id for run in store.runs()[:_MOST_RUNS]]

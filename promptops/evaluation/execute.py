@@ -132,12 +132,14 @@ async def execute(
 
 def _with_kept(error: EvaluationError, store: Store, header: RunHeader) -> EvaluationError:
     """What stopped the run, with how much of it is safe, and how to go on."""
-    stored, _ = store.count_results(header.id)
     (problem,) = error.problems
-    return EvaluationError(
-        f"{problem.what}, {stored} of {header.planned} results kept", where=problem.where, why=problem.why,
-        hint=f"{problem.hint or 'put that right'}, then `promptops eval --resume {header.id}`",
-    )  # fmt: skip
+    try:
+        stored, _ = store.count_results(header.id)
+        kept = f"{stored} of {header.planned} results kept"
+    except EvaluationError:  # a server that is away cannot be asked
+        kept = "what was written before is kept"
+    return EvaluationError(f"{problem.what}, {kept}", where=problem.where, why=problem.why,
+                           hint=f"{problem.hint or 'put that right'}, then `promptops eval --resume {header.id}`")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

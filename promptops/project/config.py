@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 from fnmatch import fnmatchcase
@@ -30,8 +30,13 @@ ALLOWED_HOSTS = (
 )  # fmt: skip
 """Hosts a key may be sent to. The configuration of a project cannot add to them: a pull request could then send the key
 anywhere. PROMPTOPS_ALLOWED_HOSTS (comma-separated, set by whoever owns the key) can."""
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_VARIABLES = {"PROMPTOPS_DEFAULT_MODEL": "default_model", "PROMPTOPS_CONCURRENCY": "concurrency"}
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_VARIABLES = {
+    "PROMPTOPS_DEFAULT_MODEL": "default_model",
+    "PROMPTOPS_CONCURRENCY": "concurrency",
+    "PROMPTOPS_STORE": "store",
+}
+_STORE_SCHEMES = ("postgresql://", "postgres://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,10 @@ class Config:
     max_case_bytes: int = 1_000_000
     concurrency: int = 8
     outage_patience_s: float = 60.0
+    store: str = field(default=LOCAL, repr=False)
+    """`local`, or the address of a server; with a password only where it comes from the environment."""
+    store_chosen: bool = False
+    """Whether whoever runs this named the store, and not a file that a change could edit."""
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
 
@@ -126,6 +135,7 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
     if problems:
         raise DataError(problems=problems)
     release = values.get("release", {})
+    settings["store_chosen"] = "store" in settings and settings["store"] != values.get("store")
     return Config(
         models=models, release=ReleaseConfig(**{**release, "accepted": tuple(release.get("accepted", ()))}), **settings
     )
@@ -184,10 +194,22 @@ def _secrets(value: Any, where: str, text: str, path: tuple[str, ...] = ()) -> l
     if isinstance(value, str) and path[-1:] == ("api_key_env",) and not _VARIABLE_NAME.fullmatch(value):
         return [Problem(what=f"`{'.'.join(path)}` ({mask(value)}) is not the name of an environment variable", where=f"{where}:{_line(text, path)}",
                         hint="put the key into a variable such as OPENAI_API_KEY and name that")]  # fmt: skip
+    if isinstance(value, str) and path == ("store",) and has_password(value):
+        return [Problem(what="a password in `store`", where=f"{where}:{_line(text, path)}",
+                        hint="leave it out, and set PGPASSWORD or PGPASSFILE where promptops runs")]  # fmt: skip
     if isinstance(value, str) and path and (_SECRET_VALUE.search(value) or _SECRET_KEY.search(path[-1])):
         return [Problem(what=f"a secret in `{'.'.join(path)}` ({mask(value)})", where=f"{where}:{_line(text, path)}",
                         hint="put it into an environment variable and name that in `api_key_env`")]  # fmt: skip
     return []
+
+
+def has_password(url: str) -> bool:
+    """Whether the address of a store holds one, as user:password@ or as a parameter."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "@" in url
+    return parts.password is not None or "password" in parts.query.lower()
 
 
 def mask(secret: str) -> str:
@@ -209,6 +231,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             if not value.isdecimal() or not 1 <= int(value) <= 1024:
                 raise DataError(f"{variable} is {value[:20]!r}", hint="set a number from 1 to 1024")
             found[key] = int(value)
+        elif key == "store" and value != LOCAL and not value.startswith(_STORE_SCHEMES):
+            raise DataError(
+                f"{variable} is no address of a store", hint="write postgresql://USER@HOST/DATABASE, or local"
+            )
         else:
             found[key] = value
     return found
@@ -256,15 +282,26 @@ def _model(alias: str, table: Mapping[str, Any]) -> ModelConfig:
     return ModelConfig(alias=alias, price=price, **kept)
 
 
+def _allowed_by(environment: Mapping[str, str]) -> list[str]:
+    return [name.strip() for name in environment.get("PROMPTOPS_ALLOWED_HOSTS", "").split(",") if name.strip()]
+
+
+def check_store_hosts(hosts: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raises RefusedError for a server named by a file of the project that whoever runs this has not allowed."""
+    for host in hosts:
+        if host not in LOOPBACK and not any(fnmatchcase(host, pattern) for pattern in _allowed_by(environment)):
+            raise RefusedError(f"host {host[:80]!r} of `store` is not allowed", why="answers and the login of whoever runs this would be sent there",
+                               hint=f"if you trust it, set PROMPTOPS_ALLOWED_HOSTS={host[:80]}, or name the store in PROMPTOPS_STORE")  # fmt: skip
+
+
 def check_host(model: ModelConfig, environment: Mapping[str, str]) -> None:
     """Raises RefusedError unless the model's server is one that keys may be sent to, over TLS or on this machine."""
     url = urlsplit(model.base_url)
     host = url.hostname or ""
-    more = [name.strip() for name in environment.get("PROMPTOPS_ALLOWED_HOSTS", "").split(",") if name.strip()]
-    if not any(fnmatchcase(host, pattern) for pattern in (*ALLOWED_HOSTS, *more)):
+    if not any(fnmatchcase(host, pattern) for pattern in (*ALLOWED_HOSTS, *_allowed_by(environment))):
         raise RefusedError(f"host {host[:80]!r} of model {model.alias!r} is not allowed", why="a key would be sent there",
                            hint=f"if you trust it, set PROMPTOPS_ALLOWED_HOSTS={host[:80]}")  # fmt: skip
-    if url.scheme != "https" and host not in _LOOPBACK:
+    if url.scheme != "https" and host not in LOOPBACK:
         raise RefusedError(f"model {model.alias!r} would send its key unencrypted", where=host, hint="use https")
 
 

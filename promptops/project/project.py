@@ -1,5 +1,6 @@
 """A project: where it is, how it is configured, and its prompts with their suites."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from promptops.core.digest import digest
 from promptops.core.errors import DataError, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.names import is_name
-from promptops.project.config import Config, find_root, load_config
+from promptops.project.config import LOCAL, Config, check_store_hosts, find_root, load_config
 from promptops.project.git import Git, GitTree
 from promptops.project.tree import OverlayTree, Tree, WorkTree
 
@@ -57,10 +58,13 @@ class Project:
 
     @property
     def store_at(self) -> "StoreAddress":
-        """Where its runs are kept."""
+        """Where its runs are kept. Raises RefusedError for a server that only a file of the project names."""
         from promptops.project.store import StoreAddress
 
-        return StoreAddress(root=self.root)
+        address = StoreAddress(root=self.root, url="" if self.config.store == LOCAL else self.config.store)
+        if not self.config.store_chosen:
+            check_store_hosts(address.hosts, os.environ)
+        return address
 
     def names(self) -> list[str]:
         from promptops.project.prompts import prompt_names

@@ -1,14 +1,14 @@
 """Limits that evaluations share through the store, and clocks that jump."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slow_server import Reply, finish, paid_project, start
 
@@ -17,22 +17,23 @@ from promptops.evaluation.execute import Options
 from promptops.evaluation.plan import Selection, make_plan
 from promptops.evaluation.session import start_run
 from promptops.project.project import open_project
-from promptops.project.store import RateLimit, Store, open_store
+from promptops.project.store import RateLimit, Store, StoreAddress, open_store
+from promptops.project.store.postgres import PostgresStore
 
 Call = Callable[..., Outcome]
 EPOCH = 1_800_000_000.0
 
 
-@pytest.fixture(scope="module")
-def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("shared")
-
-
-@contextmanager
-def two_stores(root: Path) -> Iterator[tuple[Store, Store]]:
-    """The store as two processes have it open."""
+@pytest.fixture(params=["sqlite", "postgres"])
+def two_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Store]]:
+    """The store as two processes have it open; time is what the test says."""
     with ExitStack() as stack:
-        yield stack.enter_context(closing(open_store(root))), stack.enter_context(closing(open_store(root)))
+        if request.param == "sqlite":
+            yield stack.enter_context(closing(open_store(tmp_path))), stack.enter_context(closing(open_store(tmp_path)))
+        else:
+            address = StoreAddress(root=tmp_path, url=request.getfixturevalue("postgres_url"))
+            first, second = (stack.enter_context(closing(PostgresStore(address, own_clock=False))) for _ in range(2))
+            yield first, second
 
 
 @dataclass
@@ -61,50 +62,54 @@ class Bucket:
 REQUESTS = st.lists(st.tuples(st.booleans(), st.floats(0, 20), st.integers(0, 3000)), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # each example has a key of its own
 @given(requests=REQUESTS, rpm=st.integers(1, 600), tpm=st.integers(100, 20_000))
-def test_permits_never_exceed_the_bucket_whoever_takes_them(requests, rpm, tpm, shared_root):
+def test_permits_never_exceed_the_bucket_whoever_takes_them(requests, rpm, tpm, two_stores):
     """In every span of time two evaluations together get at most the burst and what flows in, in requests and in tokens."""
     limit = RateLimit(key=str(uuid4()), rpm=rpm, tpm=tpm)
     granted, tokens_granted = Bucket(rpm, least=1.0), Bucket(tpm)
     now = EPOCH
-    with two_stores(shared_root) as stores:
-        for second, passed_s, tokens in requests:
-            now += passed_s
-            if stores[second].take_permit(limit, tokens, now) == 0:
-                granted.taken.append((now, 1.0))
-                tokens_granted.taken.append((now, min(float(tokens), tpm / 10)))
+    for second, passed_s, tokens in requests:
+        now += passed_s
+        if two_stores[second].take_permit(limit, tokens, now) == 0:
+            granted.taken.append((now, 1.0))
+            tokens_granted.taken.append((now, min(float(tokens), tpm / 10)))
 
     assert (0.0, 0.0) == (round(granted.excess(), 3), round(tokens_granted.excess(), 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # each example has a key of its own
 @given(requests=REQUESTS, rpm=st.integers(1, 600), tpm=st.integers(100, 20_000))
-def test_who_waits_as_long_as_told_gets_a_permit(requests, rpm, tpm, shared_root):
+def test_who_waits_as_long_as_told_gets_a_permit(requests, rpm, tpm, two_stores):
     """The wait a refusal names is enough, so that nobody starves and nobody asks in a loop."""
     limit = RateLimit(key=str(uuid4()), rpm=rpm, tpm=tpm)
     now = EPOCH
-    with closing(open_store(shared_root)) as store:
-        for _, passed_s, tokens in requests:
-            now += passed_s
-            wait_s = store.take_permit(limit, tokens, now)
-            if wait_s:
-                now += wait_s + 1e-3
-                assert 0 == store.take_permit(limit, tokens, now)
+    for second, passed_s, tokens in requests:
+        now += passed_s
+        wait_s = two_stores[second].take_permit(limit, tokens, now)
+        if wait_s:
+            now += wait_s + 1e-3
+            assert 0 == two_stores[second].take_permit(limit, tokens, now)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # each example has a key of its own
 @given(jumps=st.lists(st.floats(-1e7, 0), min_size=1, max_size=20))
-def test_E37_a_clock_that_goes_back_fills_no_bucket(jumps, shared_root):
+def test_E37_a_clock_that_goes_back_fills_no_bucket(jumps, two_stores):
     """Time that runs again is not granted again: after the burst a clock that only goes back gives nothing."""
     limit = RateLimit(key=str(uuid4()), rpm=60)
     now = EPOCH
-    with closing(open_store(shared_root)) as store:
-        first = [store.take_permit(limit, 1, now) for _ in range(6)]
-        later = []
-        for jump in jumps:
-            now += jump
-            later.append(store.take_permit(limit, 1, now))
+    store, _ = two_stores
+    first = [store.take_permit(limit, 1, now) for _ in range(6)]
+    later = []
+    for jump in jumps:
+        now += jump
+        later.append(store.take_permit(limit, 1, now))
 
     assert [0.0] * 6 == first
     assert [1.0] * len(jumps) == [round(wait_s, 6) for wait_s in later]

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
-from promptops.core.errors import DataError
+from promptops.core.errors import ConflictError, DataError
 from promptops.core.names import is_run_id
 from promptops.core.outcome import POSSIBLY_PAID
 from promptops.project.store.rows import (
@@ -40,7 +40,7 @@ from attempts where run_id = ?
 """.replace("LOST", _LOST)
 _BEGIN_RUN = (
     "insert into runs (id, prompt, prompt_digest, golden_digest, subject, state, started_at, finished_at, planned, header)"
-    " values (?, ?, ?, ?, ?, 'running', ?, '', ?, ?)"
+    " values (?, ?, ?, ?, ?, 'running', ?, '', ?, ?) on conflict do nothing"
 )
 _DELETE_VERDICTS_ON_NOTHING = (
     "delete from verdicts where run_id = ? and not exists (select 1 from results where results.run_id = verdicts.run_id"
@@ -133,11 +133,12 @@ class Store(ABC):
         """(case id, draw, outcome, scores, answer key, latency, cost, row of answers or nulls) of these draws."""
 
     def begin_run(self, header: RunHeader) -> None:
-        self._change((
-            _BEGIN_RUN,
-            (header.id, header.prompt, header.prompt_digest, header.golden_digest, header.subject, header.started_at,
-             header.planned, dump(asdict(header))),
-        ))  # fmt: skip
+        """Raises ConflictError when the id is taken by another run."""
+        values = (header.id, header.prompt, header.prompt_digest, header.golden_digest, header.subject, header.started_at,
+                  header.planned, dump(asdict(header)))  # fmt: skip
+        (begun,) = self._change((_BEGIN_RUN, values))
+        if not begun and self.run(header.id).header != header:
+            raise ConflictError(f"run {header.id} is there already", where=self.where)
 
     def reopen_run(self, run_id: str, *, forget_unanswered: bool = False) -> None:
         """Let a run go on; with `forget_unanswered`, results without an answer or a verdict are removed, to be asked again."""
@@ -240,7 +241,7 @@ class Store(ABC):
     def runs(self, prompt: str = "") -> list[Run]:
         """Newest first; those that only drew again for a comparison, or only asked judges, are left out."""
         rows = self._rows(
-            f"select header, state, finished_at from runs where ? in ('', prompt) order by started_at desc, {self._newest} desc",  # noqa: S608 - our own word
+            f"select header, state, finished_at from runs where ? in ('', prompt) order by started_at desc, {self._newest} desc",
             (prompt,),
         )
         return [run for run in (read_run(*row) for row in rows) if run.header.kind not in ("redraw", "judge")]
@@ -298,14 +299,14 @@ class Store(ABC):
         tables = ("results", "verdicts", "attempts")
         statements: list[Statement] = []
         for run_id in run_ids:
-            statements += [(f"delete from {table} where run_id = ?", (run_id,)) for table in tables]  # noqa: S608 - our own words
+            statements += [(f"delete from {table} where run_id = ?", (run_id,)) for table in tables]
             statements.append(("delete from runs where id = ?", (run_id,)))
         changed = self._change(*statements, (_DELETE_UNUSED, ()))
         return sum(changed[len(tables) : -1 : len(tables) + 1]), changed[-1]
 
     def has_run(self, run_id: str) -> bool:
         """Whether it was there before what `all_or_nothing` adds now."""
-        return any(True for _ in self._rows(f"select 1 from {self._kept('runs')} where id = ?", (run_id,)))  # noqa: S608 - our own word
+        return any(True for _ in self._rows(f"select 1 from {self._kept('runs')} where id = ?", (run_id,)))
 
     def _kept(self, table: str) -> str:
         """The table of the store itself, where `all_or_nothing` has one of the same name beside it."""

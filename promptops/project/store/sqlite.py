@@ -187,7 +187,7 @@ class SqliteStore(Store):
         """
         self.flush()
         for table in _STAGED:
-            self._sql.execute(f"create temp table {table} as select * from main.{table} where false")  # noqa: S608
+            self._sql.execute(f"create temp table {table} as select * from main.{table} where false")
         try:
             yield
             self.flush()
