@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,26 @@ class PostgresServer:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(60)
 
+    def make_small_space(self, size: str) -> "SmallSpace | None":
+        """A database on a disk of that size; None where this process may not mount one."""
+        folder = self._folder / f"small-{next(_NUMBERS)}"
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            return None
+        inside = folder / "space"
+        inside.mkdir()
+        if self._as:
+            shutil.chown(inside, "nobody", _group_of("nobody"))
+        name = f"small_{next(_NUMBERS)}"
+        # The system tables of a database take 7 MB: only those of the store are put on the small disk.
+        self.execute(
+            f"CREATE TABLESPACE {name} LOCATION '{inside}'",
+            f"CREATE DATABASE {name}",
+            f"ALTER DATABASE {name} SET default_tablespace = {name}",
+        )
+        return SmallSpace(folder=folder, database=name)
+
     def _signal(self, number: int) -> None:
         """To all its processes: those that serve connections are in sessions of their own."""
         pid = self._process.pid
@@ -143,6 +164,20 @@ class PostgresServer:
         if done.returncode:
             pytest.fail(f"initdb: {done.stderr[-500:]}")
         (self._folder / "data" / "pg_hba.conf").write_text(_ACCESS, "utf-8")
+
+
+@dataclass(frozen=True)
+class SmallSpace:
+    """A small disk under a database."""
+
+    folder: Path
+    database: str
+
+    def grow(self, size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", self.folder], check=True)
+
+    def remove(self) -> None:
+        subprocess.run(["umount", "-l", self.folder], check=False)
 
 
 def _end_with_the_tests() -> None:

@@ -13,6 +13,7 @@ from promptops.project.store.sqlite import open_sqlite
 
 SCHEMA = "promptops"
 PATIENCE_S = 30.0
+_MOST_PATIENCE_S = 3600.0
 _SCHEMA_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
@@ -55,11 +56,13 @@ class StoreAddress:
         """How long a run waits for a server that went away, `?patience_s=SECONDS` of the address."""
         text = dict(parse_qsl(urlsplit(self.url).query)).get("patience_s", str(PATIENCE_S))
         try:
-            return min(max(float(text), 0.0), 3600.0)
-        except ValueError as error:
-            raise DataError(
-                f"patience_s={text[:20]!r} of the store is no number of seconds", where=self.shown
-            ) from error
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds <= _MOST_PATIENCE_S:  # also when it is no number
+            raise DataError(f"patience_s={text[:20]!r} of the store is no number of seconds", where=self.shown,
+                            hint=f"leave it out ({PATIENCE_S:g} s), or state one up to {_MOST_PATIENCE_S:g}")  # fmt: skip
+        return seconds
 
     @property
     def is_local(self) -> bool:

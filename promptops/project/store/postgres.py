@@ -152,16 +152,18 @@ class PostgresStore(Store):
         """On a new connection: the run, unless another process took it meanwhile. The old session may not know yet that it is over."""
         import psycopg
 
-        mine = "exists (select 1 from leases where run_id = %s and token = %s)"
-        try:
+        mine = "select exists (select 1 from leases where run_id = %s and token = %s)"
+        still = connection.execute(mine.encode(), (run_id, self._token)).fetchall() == [(True,)]
+        if still:
             connection.execute("select set_config('lock_timeout', '5s', false)")
-            connection.execute(f"select pg_terminate_backend(pid) from pg_locks where {_LOCK_OF.replace('?', '%s')} and pid <> pg_backend_pid() and {mine}".encode(),
-                               (*self._lock_parts(run_id), run_id, self._token))  # fmt: skip
-            connection.execute("select pg_advisory_lock(%s)", (self._lock_key(run_id),))
-            ((still,),) = connection.execute(f"select {mine}".encode(), (run_id, self._token)).fetchall()
+            try:
+                connection.execute(f"select pg_terminate_backend(pid) from pg_locks where {_LOCK_OF.replace('?', '%s')} and pid <> pg_backend_pid()".encode(),
+                                   self._lock_parts(run_id))  # fmt: skip
+                connection.execute("select pg_advisory_lock(%s)", (self._lock_key(run_id),))
+                still = connection.execute(mine.encode(), (run_id, self._token)).fetchall() == [(True,)]
+            except psycopg.errors.LockNotAvailable:
+                still = False
             connection.execute("select set_config('lock_timeout', '0', false)")
-        except psycopg.errors.LockNotAvailable:
-            still = False
         if not still:
             raise EvaluationError(f"run {run_id} was taken over by another process", where=self.where,
                                   why="the connection to the store was lost meanwhile", hint="let that one finish it")  # fmt: skip
