@@ -9,6 +9,7 @@ from promptops.cli import (
     channels,
     ci,
     compare,
+    cost,
     evaluate,
     explain,
     export,
@@ -90,7 +91,7 @@ app.command("doctor")(release.doctor)
 app.add_typer(golden.app, name="golden", help="Are the cases enough: stats, coverage.")
 app.add_typer(baseline.app, name="baseline", help="Recorded draws: record, list, push, fetch.")
 app.add_typer(route.app, name="route", help="When the small model is good enough: train, show.")
-app.command("cost")(semantic.cost)
+app.command("cost")(cost.cost)
 app.add_typer(semantic.app, name="cache", help="When an old answer may serve: calibrate, show.")
 app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, export, import, gc.")
 app.add_typer(judge.app, name="judge", help="How far a judge can be trusted: calibrate, report, attack.")

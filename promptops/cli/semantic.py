@@ -1,6 +1,5 @@
-"""promptops cache ... and promptops cost: may an old answer serve a new question, and what is that worth?"""
+"""promptops cache ...: may an old answer serve a new question?"""
 
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -72,25 +71,4 @@ def show(name: Name, as_json: Json = False) -> int:
         emit_json(matcher_json(matcher))
     else:
         emit(render_matcher(matcher, name))
-    return ExitCode.OK
-
-
-def cost(name: Name, as_json: Json = False) -> int:
-    """Say what 1,000 requests cost.
-
-    As it is, with the router, with the semantic cache; only what is proven counts.
-    """
-    from promptops.cli.output import emit, emit_json
-    from promptops.project.project import open_project
-    from promptops.project.store import open_store
-    from promptops.release.spending import spending
-    from promptops.report.semantic import render_spending, spending_json
-
-    project = open_project(Path.cwd())
-    with closing(open_store(project.store_at)) as store:
-        found = spending(store, project, name)
-    if as_json:
-        emit_json(spending_json(found))
-    else:
-        emit(render_spending(found, name))
     return ExitCode.OK

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+from promptops.core.bill import bill_for
 from promptops.core.errors import DataError
 from promptops.core.suite import Case
 from promptops.evaluation.against import Session
+from promptops.evaluation.call_cost import CallCost, call_cost, model_month
 from promptops.evaluation.compare import case_draws, compare_draws, run_scores
 from promptops.evaluation.plan import Plan, Selection, make_plan
 from promptops.evaluation.summary import Summary, summarize
@@ -40,16 +42,22 @@ class Measured:
     simple: bool
     summary: Summary | None = None
     why_not: str = ""
+    calls: CallCost | None = None
+
+    def month_nanousd(self, per_day: int) -> int:
+        """The bill of 30 days when it answers everything alone, retries and repairs included: as `promptops cost` reckons."""
+        return model_month(self.calls, per_day=per_day).nanousd if self.calls else 0
+
+    @property
+    def thousand_nanousd(self) -> int:
+        """The same of 1,000 requests."""
+        return (
+            bill_for(self.calls.assumptions, {"large": self.calls.price}, requests=1_000).nanousd if self.calls else 0
+        )
 
     @property
     def rate(self) -> float:
         return (self.summary.total.rate or 0.0) if self.summary else 0.0
-
-    @property
-    def cost_nanousd(self) -> float:
-        """Mean cost of an answer, at the prices of the run."""
-        total = self.summary.total if self.summary else None
-        return total.cost_nanousd / max(1, total.scored) if total else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +125,11 @@ def measure_alternatives(
     used again. Raises DataError for names that are none, EvaluationError when a model could not be evaluated.
     """
     evaluable = session.project.load(name)
-    measured = [_simple(session, name, local, more) for local in _ORDER if local in LOCAL_MODELS]
-    measured += [_measured(session, model, run) for model, run in _models(session, name, evaluable, models)]
+    measured = [_simple(session, evaluable, local, more) for local in _ORDER if local in LOCAL_MODELS]
+    measured += [
+        _measured(session, evaluable, model, run, simple=False)
+        for model, run in _models(session, name, evaluable, models)
+    ]
     found = Alternatives(prompt=name, measured=tuple(measured), rivalries=(), nodes=_nodes(evaluable, measured, len(more)),
                          cases=evaluable.scan.count, trained_on=len(more))  # fmt: skip
     rivals = sorted((item for item in measured if not item.simple), key=lambda item: -item.rate)
@@ -133,9 +144,16 @@ def measure_alternatives(
     )
 
 
-def _simple(session: Session, name: str, local: str, more: Sequence[Case]) -> Measured:
+def _simple(session: Session, evaluable: Evaluable, local: str, more: Sequence[Case]) -> Measured:
     try:
-        plan = make_plan(session.project, name, model=f"local:{local}", selection=Selection(), judge="none", more=more)
+        plan = make_plan(
+            session.project,
+            evaluable.prompt.name,
+            model=f"local:{local}",
+            selection=Selection(),
+            judge="none",
+            more=more,
+        )
         run = _stored(session, plan) or session.run(plan, session.options).run
     except DataError as error:
         return Measured(
@@ -143,11 +161,12 @@ def _simple(session: Session, name: str, local: str, more: Sequence[Case]) -> Me
             simple=True,
             why_not=error.problems[0].what + (f": {error.problems[0].why}" if error.problems[0].why else ""),
         )
-    return Measured(name=f"local:{local}", simple=True, summary=summarize(session.store, run))
+    return _measured(session, evaluable, f"local:{local}", run, simple=True)
 
 
-def _measured(session: Session, name: str, run: Run) -> Measured:
-    return Measured(name=name, simple=False, summary=summarize(session.store, run))
+def _measured(session: Session, evaluable: Evaluable, name: str, run: Run, *, simple: bool) -> Measured:
+    calls = call_cost(session.store, run, session.project.config, evaluable.suite)
+    return Measured(name=name, simple=simple, summary=summarize(session.store, run), calls=calls)
 
 
 def _models(session: Session, name: str, evaluable: Evaluable, wanted: Sequence[str]) -> Iterator[tuple[str, Run]]:

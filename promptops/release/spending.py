@@ -1,10 +1,15 @@
-"""What a thousand requests of a prompt cost: as it is, with its router, with its cache; from stored runs and proven rates only."""
+"""What a prompt costs: a month's bill by stage with every assumption, and 1,000 requests with what is proven of router and cache."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from promptops.core.errors import DataError
+from promptops.core.bill import Assumption, Bill, Role, Swing, bill_for, month_bill, swings
+from promptops.core.errors import DataError, did_you_mean
 from promptops.core.jsontext import Json
+from promptops.core.money import Price
+from promptops.core.serving import Settings
+from promptops.evaluation.call_cost import LENGTH, CallCost, call_cost, serving_of
+from promptops.gate.stats import wilson_interval
 from promptops.project.project import Project
 from promptops.project.store import Run, Store
 from promptops.release.cache_calibration import load_matcher, matcher_path
@@ -13,6 +18,8 @@ from promptops.runtime.matcher import Matcher
 from promptops.runtime.router import Router
 
 REQUESTS = 1_000
+_JUDGED = 0.01
+_MOST_VERDICTS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,55 +29,78 @@ class SpendingRow:
     what: str
     large_calls: float
     small_calls: float
-    nanousd: float
+    nanousd: int
     saved: float
     measured: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """Two volumes side by side at the same rates, what they rest on, and what each of that moves in the bill of the larger."""
+
+    per_day: int
+    pilot_per_day: int
+    general: Bill
+    pilot: Bill
+    assumptions: tuple[Assumption, ...]
+    swings: tuple[Swing, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spending:
-    """The rows, and what the reader should know; `priced` is false where every call is free."""
+    """The rows, the month, and what the reader should know; `priced` is false where every call is free."""
 
     model: str
     priced: bool
     rows: tuple[SpendingRow, ...]
+    month: Month
     notes: tuple[str, ...]
     following: str
 
 
-def spending(store: Store, project: Project, name: str) -> Spending:
-    """Cost of 1,000 requests that are like the golden cases. Raises DataError without a complete run of the prompt."""
+def spending(
+    store: Store, project: Project, name: str, *, per_day: int = REQUESTS, pilot_per_day: int = 0, given: Mapping[str, float] | None = None
+) -> Spending:  # fmt: skip
+    """The bill of requests that are like the golden cases but for what is assumed; `given` takes the place of assumptions by key.
+
+    `pilot_per_day` 0 is a tenth. Raises DataError without a complete run of the prompt, and for a key or value that cannot be.
+    """
     evaluable = project.load(name)
+    settings = serving_of(evaluable.suite)
     router = load_router(project.root, name) if router_path(project.root, name).exists() else None
     matcher = load_matcher(project.root, name) if matcher_path(project.root, name).exists() else None
     runs = [run for run in store.runs(name) if run.state == "complete" and run.header.model != "routed"]
-    large = _newest(runs, router.large if router else "", evaluable.prompt.model)
+    large = _newest(runs, router.large if router else "", settings.large or evaluable.prompt.model)
     if large is None:
-        raise DataError(
-            f"no complete run of {name}", why="costs are measured, not guessed", hint=f"promptops eval {name}"
-        )
+        raise DataError(f"no complete run of {name}", why="costs are measured, not guessed", hint=f"promptops eval {name}")  # fmt: skip
     small = _newest(runs, router.small) if router else None
-    cost = _mean_cost(store, large)
-    small_cost = _mean_cost(store, small) if small else cost
-    rows = [_row("as it is", 1.0, 0.0, (cost, small_cost), f"{_draws(store, large)} answers of run {large.id}", cost)]
     notes: list[str] = []
-    share = _proven_share(router, small, notes)
-    if share:
-        rows.append(_row("with the router", 1 - share, share, (cost, small_cost), _measured(router), cost))
-    hits = _proven_hits(matcher, notes)
-    if hits:
-        rows.append(_row("with the semantic cache", 1 - hits, 0.0, (cost, small_cost), _measured(matcher), cost))
-    if share and hits:
-        rows.append(_row("with both", (1 - hits) * (1 - share), (1 - hits) * share, (cost, small_cost), "product of the two: hits and routes taken as independent", cost))  # fmt: skip
+    main = call_cost(store, large, project.config, evaluable.suite)
+    calls: dict[Role, CallCost] = {"large": main}
+    routed, cached = _proven_share(router, small, notes), _proven_hits(matcher, settings, notes)
+    if routed and small:
+        calls["small"] = call_cost(store, small, project.config, evaluable.suite, role="small")
+    shadowed = _shadow(settings, runs, notes)
+    if shadowed:
+        calls["shadow"] = call_cost(store, shadowed[1], project.config, evaluable.suite, role="shadow")
+    prices = {role: found.price for role, found in calls.items()}
+    notes += [note for found in calls.values() for note in found.notes]
+    plain = [item for found in calls.values() for item in found.assumptions]
+    beside = [*_exact(settings), *_hedges(settings), *([shadowed[0]] if shadowed else []), *_judge(store, runs, notes)]
+    assumptions = _with_given([*plain, LENGTH, *cached, *routed, *beside], given or {})
+    pilot_per_day = pilot_per_day or max(1, per_day // 10)
+    month = Month(
+        per_day=per_day, pilot_per_day=pilot_per_day, general=month_bill(assumptions, prices, per_day=per_day), pilot=month_bill(assumptions, prices, per_day=pilot_per_day),
+        assumptions=tuple(assumptions), swings=swings(assumptions, prices, per_day=per_day),
+    )  # fmt: skip
     notes.append(
-        "requests are taken to be like the golden cases and labels; the share of repeated questions in your traffic decides what a cache is worth"
+        "model calls only: neither servers nor people; requests are taken to be like the golden cases but for what is assumed"
     )
     following = (
         f"promptops route show {name}" if router else f"promptops route train {name} --small MODEL --large MODEL"
     )
-    return Spending(
-        model=large.header.model, priced=cost > 0, rows=tuple(rows), notes=tuple(notes), following=following
-    )
+    return Spending(model=large.header.model, priced=month.general.nanousd > 0, month=month, notes=tuple(notes), following=following,
+                    rows=tuple(_rows(plain, prices, routed, cached, main=main, router=router, matcher=matcher)))  # fmt: skip
 
 
 def _newest(runs: Sequence[Run], *models: str) -> Run | None:
@@ -82,45 +112,94 @@ def _newest(runs: Sequence[Run], *models: str) -> Run | None:
     return next(iter(runs), None) if not models[0] else None
 
 
-def _mean_cost(store: Store, run: Run) -> float:
-    costs = [item.cost_nanousd for item in store.results(run.id)]
-    return sum(costs) / len(costs) if costs else 0.0
+def _with_given(assumptions: Sequence[Assumption], given: Mapping[str, float]) -> list[Assumption]:
+    known = {item.key: item for item in assumptions}
+    for key, value in given.items():
+        if key not in known:
+            raise DataError(
+                f"no assumption {key[:60]!r}",
+                why=f"this bill rests on {', '.join(known)}",
+                hint=did_you_mean(key, known),
+            )
+        item = known[key]
+        if value < 0 or (item.unit == "share" and value > 1):
+            raise DataError(
+                f"{key}={value:g} cannot be", why="a share is 0 to 1" if item.unit == "share" else "it is not negative"
+            )
+        known[key] = replace(item, value=value, low=value, high=value, source="given", where="--assume")
+    return list(known.values())
 
 
-def _draws(store: Store, run: Run) -> int:
-    return store.count_results(run.id)[0]
+# What 1,000 requests cost with what is proven
 
 
-def _row(what: str, large: float, small: float, costs: tuple[float, float], measured: str, base: float) -> SpendingRow:  # noqa: PLR0917
-    price = large * costs[0] + small * costs[1]
-    saved = 1 - price / base if base > 0 else 1 - large
-    return SpendingRow(what=what, large_calls=large * REQUESTS, small_calls=small * REQUESTS, nanousd=price * REQUESTS, saved=saved, measured=measured)  # fmt: skip
+def _rows(
+    plain: Sequence[Assumption], prices: Mapping[Role, Price], routed: Sequence[Assumption], cached: Sequence[Assumption],
+    *, main: CallCost, router: Router | None, matcher: Matcher | None,
+) -> list[SpendingRow]:  # fmt: skip
+    count = main.assumptions[0].where
+    both = "product of the two: hits and routes taken as independent"
+    ways: list[tuple[str, Sequence[Assumption], str]] = [("as it is", (), count)]
+    ways += [("with the router", routed, _measured(router))] if routed else []
+    ways += [("with the semantic cache", cached, _measured(matcher))] if cached else []
+    ways += [("with both", [*routed, *cached], both)] if routed and cached else []
+    rows: list[SpendingRow] = []
+    for what, more, measured in ways:
+        bill = bill_for([*plain, *more], prices, requests=REQUESTS)
+        share, hits = (
+            {item.key: item.value for item in more}.get(key, 0.0) for key in ("small_share", "semantic_hits")
+        )
+        large, small = (1 - hits) * (1 - share) * REQUESTS, (1 - hits) * share * REQUESTS
+        base = rows[0].nanousd if rows else bill.nanousd
+        saved = 1 - bill.nanousd / base if base else 1 - large / REQUESTS
+        rows.append(SpendingRow(what=what, large_calls=large, small_calls=small, nanousd=bill.nanousd, saved=saved, measured=measured))  # fmt: skip
+    return rows
 
 
-def _proven_share(router: Router | None, small: Run | None, notes: list[str]) -> float:
+def _proven_share(router: Router | None, small: Run | None, notes: list[str]) -> list[Assumption]:
     if router is None:
         notes.append("no router: `promptops route train` says whether a smaller model would do")
-        return 0.0
+        return []
     if router.threshold is None:
         notes.append(f"router: {router.evidence.get('summary', 'off')}")
-        return 0.0
+        return []
     if small is None:
         notes.append(
             f"no complete run of the small model {router.small}: its cost is not known, so the router saves nothing here"
         )
-        return 0.0
-    return _rate(router.evidence.get("share_small"))
+        return []
+    share, cases = _rate(router.evidence.get("share_small")), _rate(router.evidence.get("threshold_cases"), most=1e9)
+    return (
+        [_proven("small_share", "requests that the router sends to the small model", share, cases, _measured(router))]
+        if share
+        else []
+    )
 
 
-def _proven_hits(matcher: Matcher | None, notes: list[str]) -> float:
+def _proven_hits(matcher: Matcher | None, settings: Settings, notes: list[str]) -> list[Assumption]:
     if matcher is None:
         notes.append("no calibrated cache: `promptops cache calibrate` says whether one may be used")
-        return 0.0
+        return []
     if matcher.threshold is None:
         notes.append(f"semantic cache: {matcher.evidence.get('summary', 'off')}")
-        return 0.0
+        return []
+    if not settings.cache.semantic or settings.cache.ttl_s == 0:
+        notes.append("semantic cache: calibrated, but switched off in `runtime.cache`")
+        return []
     hits, lookups = (_rate(matcher.evidence.get(key), most=1e9) for key in ("hits", "lookups"))
-    return hits / lookups if lookups else 0.0
+    if not hits or hits > lookups:
+        return []
+    return [
+        _proven("semantic_hits", "requests answered from the semantic cache", hits / lookups, lookups, _measured(matcher)),
+        Assumption(key="audited_hits", what="hits that are answered again to check them", value=matcher.audit_share, low=matcher.audit_share, high=matcher.audit_share,
+                   source="configured", where="audit_share of cache.json"),
+    ]  # fmt: skip
+
+
+def _proven(key: str, what: str, share: float, count: float, where: str) -> Assumption:
+    interval = wilson_interval(share * count, count) if count else None
+    return Assumption(key=key, what=what, value=share, low=interval.low if interval else share, high=interval.high if interval else share,
+                      source="measured", where=where)  # fmt: skip
 
 
 def _rate(value: Json, *, most: float = 1.0) -> float:
@@ -131,3 +210,62 @@ def _measured(found: Router | Matcher | None) -> str:
     evidence = found.evidence if found is not None else {}
     count = evidence.get("threshold_cases", evidence.get("lookups", "?"))
     return f"{count} cases that chose only the threshold"
+
+
+# What is configured, or can only be assumed
+
+
+def _exact(settings: Settings) -> list[Assumption]:
+    what = "requests answered from the exact cache"
+    if settings.cache.ttl_s == 0:
+        return [
+            Assumption(
+                key="exact_hits",
+                what=what,
+                value=0.0,
+                low=0.0,
+                high=0.0,
+                source="configured",
+                where="runtime.cache.ttl_s is 0",
+            )
+        ]
+    return [Assumption(key="exact_hits", what=what, value=0.0, low=0.0, high=0.3, source="assumed", where="how often users repeat themselves within runtime.cache.ttl_s is not known")]  # fmt: skip
+
+
+def _hedges(settings: Settings) -> list[Assumption]:
+    share = settings.hedge.share
+    return [Assumption(key="hedges", what="second calls beside slow ones", value=share, low=0.0, high=share, source="configured", where="runtime.hedge.share, at most")] if share else []  # fmt: skip
+
+
+def _shadow(settings: Settings, runs: Sequence[Run], notes: list[str]) -> tuple[Assumption, Run] | None:
+    if not settings.shadow.percent:
+        return None
+    run = _newest(runs, settings.shadow.model)
+    if run is None:
+        notes.append(
+            f"no complete run of the shadow model {settings.shadow.model}: what it costs is not known and not in the bill"
+        )
+        return None
+    share = settings.shadow.percent / 100
+    return Assumption(key="shadowed", what="answers that the shadow model repeats", value=share, low=share, high=share, source="configured", where="runtime.shadow.percent"), run  # fmt: skip
+
+
+def _judge(store: Store, runs: Sequence[Run], notes: list[str]) -> list[Assumption]:
+    """What judging an answer costs, from the newest run with a judge; how many are judged in service is a plan, not a fact."""
+    run = next((run for run in runs if run.header.judge), None)
+    if run is None:
+        return []
+    costs: dict[tuple[str, int], int] = {}
+    for count, (case, draw, verdict) in enumerate(store.verdicts(run.id)):
+        if count == _MOST_VERDICTS:
+            break
+        answer = store.find_answer(verdict.answer_key)
+        costs[case, draw] = costs.get((case, draw), 0) + (answer.cost_nanousd if answer else 0)
+    if not costs:
+        notes.append(f"run {run.id} has a judge and no verdict: what judging costs is not known and not in the bill")
+        return []
+    mean = sum(costs.values()) / len(costs)
+    return [
+        Assumption(key="judged", what="answers in service that a judge scores", value=_JUDGED, low=0.0, high=5 * _JUDGED, source="assumed", where="the share that you sample"),
+        Assumption(key="judge_cost", what="cost of judging an answer", value=mean, low=mean, high=mean, source="measured", where=f"{len(costs)} answers of run {run.id}", unit="nano-dollars"),
+    ]  # fmt: skip

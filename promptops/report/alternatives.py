@@ -1,6 +1,7 @@
 """Does a model beat something simpler: on the terminal, as Markdown, as a page and as JSON."""
 
 from collections.abc import Iterator
+from math import ceil
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -24,8 +25,8 @@ from promptops.report.tables import (
     seconds,
     table,
 )
+from promptops.report.weighted import weighted_json
 
-_DAYS = 30
 _WORD: dict[Choice, tuple[str, str, str]] = {
     "simple": ("SIMPLER", "green", "good"), "model": ("MODEL", "red", "bad"), "unclear": ("TOO FEW CASES", "yellow", "warn"),
 }  # fmt: skip
@@ -78,7 +79,7 @@ def _measured_cells(item: Measured, requests_per_day: int) -> tuple[str | Text, 
     assert item.summary
     total = item.summary.total
     return (show(item.name), f"{total.passed}/{total.scored}", percent(total.rate), percent_interval(total.interval),
-            format_usd(round(1000 * item.cost_nanousd)), format_usd(round(_DAYS * requests_per_day * item.cost_nanousd)), seconds(total.p99_s))  # fmt: skip
+            format_usd(item.thousand_nanousd), format_usd(item.month_nanousd(requests_per_day)), seconds(total.p99_s))  # fmt: skip
 
 
 def _rows(rivalry: Rivalry) -> RenderableType:
@@ -106,11 +107,21 @@ def _in_words(rivalry: Rivalry, requests_per_day: int) -> Iterator[str]:
     if by_choice["unclear"]:
         needed = max(row.needed for row in rivalry.rows if row.verdict.category in by_choice["unclear"])
         yield f"too few cases to tell in: {', '.join(by_choice['unclear'])}; up to {needed} cases a category would"
+    yield from _by_traffic(rivalry)
     if rivalry.mixed:
-        saved = rivalry.simple_share * rivalry.model.cost_nanousd * requests_per_day * _DAYS
+        month = rivalry.model.month_nanousd(requests_per_day)
+        saved = month - ceil((1 - rivalry.simple_share) * month)
         yield (f"each category to what suffices: {percent(rivalry.mixed.candidate_rate)} against {percent(rivalry.mixed.baseline_rate)} of the model alone "
                f"({points(rivalry.mixed.difference)} points {points_interval(rivalry.mixed.interval)}), {percent(rivalry.simple_share)} of these requests without the model, "
-               f"{format_usd(round(saved))} a month less")  # fmt: skip
+               f"{format_usd(saved)} a month less")  # fmt: skip
+
+
+def _by_traffic(rivalry: Rivalry) -> Iterator[str]:
+    """The same difference with categories counted by the suite's weights."""
+    weighted = rivalry.comparison.weighted
+    if weighted:
+        yield (f"counted by traffic: {percent(weighted.candidate_rate)} against {percent(weighted.baseline_rate)} of the model "
+               f"({points(weighted.difference)} points {points_interval(weighted.interval)})")  # fmt: skip
 
 
 def _next(found: Alternatives) -> Iterator[str]:
@@ -138,13 +149,14 @@ def _measured_json(item: Measured, requests_per_day: int) -> dict[str, Any]:
     return {
         "name": item.name, "simple": item.simple, "why_not": item.why_not, "run": item.summary.run.id if item.summary else "",
         "passed": total.passed if total else None, "n": total.scored if total else None, "rate": total.rate if total else None,
-        "cost_nanousd": item.cost_nanousd, "month_nanousd": round(_DAYS * requests_per_day * item.cost_nanousd), "p99_s": total.p99_s if total else None,
+        "thousand_nanousd": item.thousand_nanousd, "month_nanousd": item.month_nanousd(requests_per_day), "p99_s": total.p99_s if total else None,
     }  # fmt: skip
 
 
 def _rivalry_json(item: Rivalry) -> dict[str, Any]:
     return {
-        "model": item.model.name, "simple": item.simple.name, "advice": item.advice, "simple_share": item.simple_share, "rows": [_row_json(row) for row in item.rows],
+        "model": item.model.name, "simple": item.simple.name, "advice": item.advice, "simple_share": item.simple_share,
+        "weighted": weighted_json(item.model.summary.run.header.weights if item.model.summary else {}, item.comparison.weighted), "rows": [_row_json(row) for row in item.rows],
         "mixed": {"rate": item.mixed.candidate_rate, "difference": item.mixed.difference, "interval": [item.mixed.interval.low, item.mixed.interval.high]} if item.mixed else None,
     }  # fmt: skip
 

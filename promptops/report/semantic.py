@@ -8,7 +8,6 @@ from rich.text import Text
 
 from promptops.core.jsontext import Json
 from promptops.release.cache_calibration import Calibration
-from promptops.release.spending import Spending
 from promptops.report.show import show
 from promptops.report.tables import headline, next_line, percent, table
 from promptops.runtime.matcher import Matcher
@@ -61,29 +60,3 @@ def matcher_json(matcher: Matcher) -> dict[str, Json]:
     document = matcher.as_json()
     embedder = document.pop("embedder")
     return {**document, "embedder": {"name": embedder["name"], "features": len(embedder["weights"])}}
-
-
-def render_spending(found: Spending, name: str) -> RenderableType:
-    """What a thousand requests cost, step by step."""
-    if not found.priced:
-        first = f"{name}: {found.model} costs nothing; shares of model calls are shown instead of money"
-    else:
-        first = f"{name}: {_usd(found.rows[0].nanousd)} for 1,000 requests to {found.model}, {_usd(found.rows[-1].nanousd)} with all that is proven"  # fmt: skip
-    grid = table("1,000 requests", "large calls>", "small calls>", "cost>", "saved>", "measured on")
-    for row in found.rows:
-        cost = _usd(row.nanousd) if found.priced else "-"
-        grid.add_row(
-            row.what, f"{row.large_calls:.0f}", f"{row.small_calls:.0f}", cost, percent(row.saved), show(row.measured)
-        )
-    parts: list[RenderableType] = [headline("COST", "green", first), grid]
-    parts.extend(show(f"note: {note}") for note in found.notes)
-    parts.append(next_line(found.following))
-    return Group(*parts)
-
-
-def _usd(nanousd: float) -> str:
-    return f"${nanousd / 1e9:.4f}" if nanousd < 1e9 else f"${nanousd / 1e9:.2f}"
-
-
-def spending_json(found: Spending) -> dict[str, Json]:
-    return asdict(found)
