@@ -11,10 +11,13 @@ from promptops.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from promptops.project.project import Project
-    from promptops.project.store import Result, Run, Store
+    from promptops.project.store import Result, Run, Store, StoreAddress
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Run id, `latest`, or exported .jsonl file.")]
+RunIds = Annotated[
+    list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids, or `latest`.", show_default=False)
+]
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -144,6 +147,120 @@ def import_(
     else:
         emit(Group(Text(f"IMPORTED  {run.id} ({run.state})"), next_line(f"promptops runs show {run.id}")))
     return ExitCode.OK
+
+
+@app.command("push")
+def push(
+    runs: RunIds = None,
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="ADDRESS", help="postgresql://... or the folder of a project; default: `store`."),
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All runs of this project's folder.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Copy runs from the folder of this project to a store that others read.
+
+    Runs that are there already are left or brought up to date; answers and the ledger go along. The run's id stands for one run: a different one under
+    the same id is refused.
+    """
+    from promptops.project.project import open_project
+    from promptops.project.store import StoreAddress
+
+    project = open_project(Path.cwd())
+    other = _other(project, to, "--to")
+    return _exchange(
+        "push",
+        runs or [],
+        StoreAddress(root=project.root),
+        other,
+        where=to or other.shown,
+        everything=everything,
+        as_json=as_json,
+    )
+
+
+@app.command("pull")
+def pull(
+    runs: RunIds = None,
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="ADDRESS", help="postgresql://... or the folder of a project; default: `store`."
+        ),
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All runs that are there.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Copy runs from a store that others write to the folder of this project."""
+    from promptops.project.project import open_project
+    from promptops.project.store import StoreAddress
+
+    project = open_project(Path.cwd())
+    other, here = _other(project, from_, "--from"), StoreAddress(root=project.root)
+    return _exchange("pull", runs or [], other, here, where=here.shown, everything=everything, as_json=as_json)
+
+
+def _other(project: "Project", text: str, option: str) -> "StoreAddress":
+    """The store that is not in the folder of the project: the one named, or that of the configuration."""
+    from promptops.core.errors import DataError
+    from promptops.project.config import has_password
+    from promptops.project.store import StoreAddress
+
+    if text.startswith(("postgresql://", "postgres://")):
+        if has_password(text):
+            raise DataError(
+                "a password on the command line",
+                why="others on this machine can read it",
+                hint="set PGPASSWORD or PGPASSFILE instead",
+            )
+        return StoreAddress(root=project.root, url=text)
+    if text:
+        folder = Path(text).resolve()
+        if folder == project.root.resolve() or not folder.is_dir():
+            raise DataError(
+                f"{text[:80]!r} is not the folder of another project",
+                hint=f"{option} postgresql://USER@HOST/DATABASE, or a folder",
+            )
+        return StoreAddress(root=folder)
+    if not project.store_at.url:
+        raise DataError("which store?", hint=f"add {option} postgresql://USER@HOST/DATABASE, or set `store`")
+    return project.store_at
+
+
+def _exchange(
+    verb: str, names: list[str], source_at: "StoreAddress", target_at: "StoreAddress", *, where: str, everything: bool, as_json: bool
+) -> int:  # fmt: skip
+    from promptops.cli.output import emit, emit_json
+    from promptops.core.errors import ConflictError, DataError, Problem
+    from promptops.project.exchange import Copied, copy_run
+    from promptops.project.store import open_store
+    from promptops.report.runs import copied_row, render_copied
+
+    if not names and not everything:
+        raise DataError("which runs?", hint=f"promptops runs {verb} RUN..., or --all")
+    copied: list[Copied] = []
+    problems: list[Problem] = []
+    with closing(open_store(source_at)) as source, closing(open_store(target_at)) as target:
+        listed = source.runs()
+        found = (
+            listed if everything else [listed[0] if name == "latest" and listed else source.run(name) for name in names]
+        )
+        for run in reversed(found):  # oldest first: those of the same second are listed in the order they came
+            try:
+                copied.append(copy_run(source, target, run.id))
+            except ConflictError as error:
+                problems += error.problems
+    copied.reverse()
+    if as_json:
+        emit_json(
+            {"runs": [copied_row(item) for item in copied], "problems": [problem.as_dict() for problem in problems]}
+        )
+    elif copied or not problems:
+        emit(render_copied(copied, verb, where))
+    if problems and not as_json:
+        raise ConflictError(problems=problems)
+    return ExitCode.CONFLICT if problems else ExitCode.OK
 
 
 @app.command("gc")

@@ -9,6 +9,7 @@ from rich.text import Text
 from promptops.core.digest import short
 from promptops.core.jsontext import readable
 from promptops.evaluation.browse import CaseView
+from promptops.project.exchange import Copied
 from promptops.project.store import Result, Run
 from promptops.report.run import run_name, why
 from promptops.report.show import show
@@ -39,6 +40,34 @@ def run_row(run: Run) -> dict[str, Any]:
     return {"run": run.id, "prompt": header.prompt, "candidate": header.candidate, "model": header.model, "state": run.state,
             "planned": header.planned, "subject": header.subject, "commit": header.commit, "dirty": header.dirty,
             "started_at": header.started_at, "finished_at": run.finished_at}  # fmt: skip
+
+
+_COPIED = {
+    "new": "new there",
+    "updated": "brought up to date",
+    "same": "there already",
+    "behind": "left: it has more results there",
+}
+
+
+def render_copied(copied: Sequence[Copied], verb: str, where: str) -> RenderableType:
+    """What became of runs that were copied to another store, `where`."""
+    written = [item for item in copied if item.outcome in ("new", "updated")]
+    word = {"push": "PUSHED", "pull": "PULLED"}[verb]
+    title = show(f"{word}  {len(written)} of {count(len(copied), 'run')} to {where}", style="bold")
+    if not copied:
+        return Group(title, show("no runs yet"))
+    grid = table("run", "prompt", "state", "results>?", "")
+    for item in copied:
+        grid.add_row(
+            item.run.id, show(run_name(item.run)), item.run.state, str(item.results or ""), _COPIED[item.outcome]
+        )
+    after = [Text(""), next_line(f"promptops runs show {copied[0].run.id}")] if verb == "pull" else []
+    return Group(title, grid, *after)
+
+
+def copied_row(item: Copied) -> dict[str, Any]:
+    return run_row(item.run) | {"outcome": item.outcome, "results": item.results}
 
 
 def render_cases(run: Run, results: Sequence[Result], of: int, category: str = "") -> RenderableType:

@@ -68,6 +68,7 @@ class Store(ABC):
         self._results: list[tuple[Any, ...]] = []
         self._verdicts: list[tuple[Any, ...]] = []
         self._ended: list[tuple[str, int, int]] = []
+        self._replaced: list[str] = []
 
     @property
     def can_write_while_read(self) -> bool:
@@ -123,6 +124,18 @@ class Store(ABC):
     @abstractmethod
     def all_or_nothing(self) -> AbstractContextManager[None]:
         """All that is added inside is written when it ends, in one transaction; nothing after an error or a kill."""
+
+    def replace_run(self, run_id: str) -> None:
+        """Inside `all_or_nothing`: what is kept of the run makes room for what is added under its id, at the end."""
+        self._replaced.append(run_id)
+
+    def _removals(self) -> list[Statement]:
+        """What `replace_run` asked for."""
+        return [
+            (f"delete from {self._kept(table)} where {column} = ?", (run_id,))
+            for run_id in self._replaced
+            for table, column in (("results", "run_id"), ("verdicts", "run_id"), ("attempts", "run_id"), ("runs", "id"))
+        ]
 
     @abstractmethod
     def _find_answers(self, keys: Sequence[str]) -> Iterable[tuple[Any, ...]]:

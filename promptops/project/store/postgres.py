@@ -306,9 +306,13 @@ class PostgresStore(Store):
         try:
             yield
             self.flush()
-            self._link.run(lambda connection: self._publish(connection, self._deferred or []), within_s=BULK_S)
+            self._link.run(
+                lambda connection: self._publish(connection, [*self._removals(), *(self._deferred or [])]),
+                within_s=BULK_S,
+            )
         finally:
             self.drop_buffers()
+            self._replaced.clear()
             self._deferred, self._link.may_reconnect = None, True
             with suppress(PromptopsError):
                 self._link.run(_drop_stage)

@@ -157,7 +157,7 @@ class SqliteStore(Store):
     def _find_answers(self, keys: Sequence[str]) -> Iterable[tuple[Any, ...]]:
         return self._sql.execute(
             "select wanted.value, answers.* from json_each(?) as wanted"
-            " join answers on answers.key >= wanted.value and answers.key < wanted.value || ';'",
+            " join main.answers on answers.key >= wanted.value and answers.key < wanted.value || ';'",
             (dump(keys),),
         )
 
@@ -192,10 +192,13 @@ class SqliteStore(Store):
             yield
             self.flush()
             with self._writing():
+                for sql, parameters in self._removals():
+                    self._sql.execute(sql, parameters)
                 for statement in _STAGED.values():
                     self._sql.execute(statement)
         finally:
             self.drop_buffers()
+            self._replaced.clear()
             for table in _STAGED:
                 self._sql.execute(f"drop table temp.{table}")
 
