@@ -120,8 +120,9 @@ class Prompt:
 
     def input_problems(self, inputs: Mapping[str, Json]) -> Iterator[Problem]:
         """What is wrong with the inputs of one request: undeclared, missing or wrongly typed values."""
+        declared = self.input_schema.document.get("properties", {})
         for name in inputs:
-            if name not in self.input_names:
+            if name not in declared:
                 yield Problem(what=f"input {name!r} is not declared", hint=did_you_mean(name, self.input_names))
         if not self.input_schema.accepts(dict(inputs)):
             for violation in self.input_schema.violations(dict(inputs)):
@@ -144,7 +145,7 @@ class Prompt:
 
         Raises DataError when a template fails on these values.
         """
-        values: dict[str, Json] = dict.fromkeys(self.input_names) | dict(inputs)
+        values: dict[str, Json] = dict.fromkeys(self.input_schema.document.get("properties", {})) | dict(inputs)
         if self.knowledge:
             values[self.knowledge.into] = [passage.as_input() for passage in passages]
         if self.examples and not self._shown:  # the same in every request

@@ -41,12 +41,15 @@ class Template:
     where: str = field(compare=False)
     variables: frozenset[str]
     _engine: Any = field(repr=False, compare=False)
+    _fixed: bool = field(repr=False, compare=False, default=False)
 
     def render(self, values: Mapping[str, Json]) -> str:
         """The text with each value inserted once, as it is.
 
         Raises DataError when a variable is undefined or the fuel runs out.
         """
+        if self._fixed:
+            return self.source
         import minijinja
 
         try:
@@ -71,7 +74,9 @@ def compile_template(source: str, where: str, first_line: int = 1) -> Template:
         variables = frozenset(engine.undeclared_variables_in_template("t"))
     except minijinja.TemplateError as error:
         raise DataError(problems=[_translate(error, where, first_line)]) from None
-    return Template(source=source, where=where, variables=variables, _engine=engine)
+    return Template(
+        source=source, where=where, variables=variables, _engine=engine, _fixed=_OPENING.search(source) is None
+    )
 
 
 def inline_partials(source: str, partials: Mapping[str, str], where: str, first_line: int = 1) -> str:

@@ -18,12 +18,12 @@ class Frame:
     """How calls to one server end.
 
     `lost` are the exceptions of a transport for a broken connection; `late` and `unsent`, some of them, for its own deadline
-    and for a connection that never came to be.
+    and for a connection that never came to be. Without `timeout_s` the caller sets the deadline.
     """
 
     host: str
     key: Secret
-    timeout_s: float
+    timeout_s: float | None
     lost: Errors
     late: Errors = ()
     unsent: Errors = ()
@@ -32,10 +32,14 @@ class Frame:
         """The answer of a call, whatever happens to it; foreign exceptions end here."""
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(self.timeout_s):
+            if self.timeout_s is None:
                 answer = await call
+            else:
+                async with asyncio.timeout(self.timeout_s):
+                    answer = await call
         except (TimeoutError, *self.late):  # type: ignore[misc]
-            answer = Answer(outcome="timeout", detail=f"no answer within {self.timeout_s:g} s")
+            limit = "" if self.timeout_s is None else f" within {self.timeout_s:g} s"
+            answer = Answer(outcome="timeout", detail=f"no answer{limit}")
         except TooLarge:
             answer = Answer(outcome="too_large", detail=f"more than {MAX_RESPONSE_BYTES} bytes")
         except (*self.lost, OSError, UnicodeError, zlib.error) as error:  # type: ignore[misc]

@@ -24,7 +24,7 @@ class HttpClient:
     """One model on one server. The key goes to `base_url` only and is cut out of everything that comes back."""
 
     def __init__(
-        self, *, base_url: str, model: str, key: Secret, price: Price, timeout_s: float, stream: bool = False,
+        self, *, base_url: str, model: str, key: Secret, price: Price, timeout_s: float | None, stream: bool = False,
         api: Literal["chat", "responses"] = "chat",
     ) -> None:  # fmt: skip
         self._base, self._model, self._price, self._stream = base_url.rstrip("/"), model, price, stream
@@ -72,7 +72,7 @@ class HttpClient:
             if self._stream and response.status == 200:
                 return await self._read_stream(response, request)
             data = await _read(response)
-            retry_after = response.headers.get("Retry-After", "")
+            retry_after = "" if response.status == 200 else response.headers.get("Retry-After", "")
         found = Response(
             status=response.status, body=self._key.redact_bytes(data), retry_after=retry_after, host=self._host
         )

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import floor
 from typing import TYPE_CHECKING
 
+from promptops.core.outcome import POSSIBLY_PAID
 from promptops.core.serving import BudgetRule
 from promptops.runtime.cache import partition_of
 from promptops.runtime.state import Hold
@@ -29,7 +31,7 @@ NOTHING = Spend(requests=0)
 
 @dataclass(frozen=True, slots=True)
 class Meters:
-    """The meters one call is counted on: (meter, rule, unit), in a fixed order."""
+    """The meters one call is counted on: (meter, rule, unit, limit), in a fixed order."""
 
     found: tuple[tuple[str, BudgetRule, str, int], ...]
 
@@ -49,18 +51,24 @@ class Meters:
 
     def holds(self, spend: Spend, *, share: float = 1.0) -> tuple[Hold, ...]:
         """The holds for a spend; `share` scales the limits for a process that is on its own. What costs nothing needs no money."""
-        return tuple(
+        amounts = {"requests": spend.requests, "tokens": spend.tokens, "nanousd": spend.nanousd}
+        return tuple([
             Hold(meter=meter, amount=amount, limit=floor(limit * share), window_s=rule.window_s,
                  soft=None if rule.soft is None else floor(limit * share * rule.soft))
             for meter, rule, unit, limit in self.found
-            if (amount := getattr(spend, unit)) or unit != "nanousd"
-        )  # fmt: skip
+            if (amount := amounts[unit]) or unit != "nanousd"
+        ])  # fmt: skip
 
 
 def used_of(holds: Sequence[Hold], spend: Spend) -> list[int]:
     """What settles these holds."""
     units = {"requests": spend.requests, "tokens": spend.tokens, "nanousd": spend.nanousd}
-    return [units[hold.meter.split("/", 3)[2]] for hold in holds]
+    return [units[_unit_of(hold.meter)] for hold in holds]
+
+
+@lru_cache(maxsize=4096)
+def _unit_of(meter: str) -> str:
+    return meter.split("/", 3)[2]
 
 
 def worst_tokens(contents: Sequence[str]) -> int:
@@ -71,8 +79,6 @@ def worst_tokens(contents: Sequence[str]) -> int:
 
 def settled(answer: "Answer", worst: Spend) -> Spend:
     """What a call used: what the provider says, nothing if it was never sent, the worst case if nobody can know."""
-    from promptops.core.outcome import POSSIBLY_PAID
-
     if not answer.sent:
         return NOTHING
     if answer.outcome in POSSIBLY_PAID:

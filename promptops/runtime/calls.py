@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from promptops.models.base import ModelRequest
 from promptops.runtime.breaker import Permit, Refused, verdict_of
-from promptops.runtime.budget import NOTHING, Meters, Spend, settled, used_of, worst_tokens
+from promptops.runtime.budget import NOTHING, Spend, settled, used_of, worst_tokens
 from promptops.runtime.flow import Call, Sleep, Start, WaitAny
 from promptops.runtime.job import Flow, Job, No, ask_state
 from promptops.runtime.state import Denied, Grant, StateError
@@ -14,7 +15,7 @@ from promptops.runtime.state import Denied, Grant, StateError
 if TYPE_CHECKING:
     from promptops.core.knowledge import Passage
     from promptops.core.prompt import Message
-    from promptops.models.base import Answer, ModelRequest
+    from promptops.models.base import Answer
 
 _SHORTEST_CALL_S = 0.02
 _LEASE_SPARE_S = 5.0
@@ -23,13 +24,10 @@ _RETRIED = frozenset(("connection", "server_error", "stream", "timeout", "bad_re
 
 def asked(job: Job, model: str, messages: "tuple[Message, ...]", passages: "tuple[Passage, ...]") -> Flow:
     """(model, answer) after at most the allowed retries, or No."""
-    from promptops.models.base import ModelRequest
-
     lane, settings = job.lane, job.lane.release.settings
     prompt = lane.release.prompt
-    params = {"max_output_tokens": settings.max_output_tokens, **prompt.params}
     request = ModelRequest(
-        messages=messages, params=params, output_format=prompt.output_format, inputs=job.request.inputs, passages=passages,
+        messages=messages, params=lane.params, output_format=prompt.output_format, inputs=job.request.inputs, passages=passages,
         output_schema=prompt.output_schema.document if prompt.output_schema else None,
     )  # fmt: skip
     if not job.earned:
@@ -159,10 +157,9 @@ def _reserve(job: Job, model: str, request: "ModelRequest", timeout_s: float, *,
     most = int(request.params["max_output_tokens"])
     price = lane.price(model)
     worst = Spend(tokens=tokens + most, nanousd=price.cost_nanousd(input_tokens=tokens, output_tokens=most))
-    rules = (*lane.release.settings.budgets, *shared.budgets)
-    if not rules:
+    if not lane.budgets:
         return [], worst
-    meters = Meters.of(rules, prompt=job.request.prompt, tenant=job.request.tenant, feature=job.request.feature, model=model)  # fmt: skip
+    meters = lane.meters(job.request.tenant, job.request.feature, model)
     holds = meters.holds(worst)
     if not holds:
         return [], worst

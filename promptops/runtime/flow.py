@@ -128,14 +128,16 @@ class Workers:
 
 async def answer_within(client: "Client", call: Call) -> "Answer":
     """The client's answer, or `timeout`. A client that breaks its promise and raises is a `bad_response`."""
-    from promptops.models.base import Answer
-
     try:
         async with asyncio.timeout(call.timeout_s):
             return await client.answer(call.request)
     except TimeoutError:
+        from promptops.models.base import Answer
+
         return Answer(outcome="timeout", detail=f"no answer within {call.timeout_s:.2f} s", latency_s=call.timeout_s)
     except Exception as error:  # noqa: BLE001 - a client of a plug-in may raise anything; the request must go on
+        from promptops.models.base import Answer
+
         return Answer(outcome="bad_response", detail=f"the client raised {type(error).__name__}")
 
 

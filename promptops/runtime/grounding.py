@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from promptops.core.checks import Check, Citations
+from promptops.core.checks import Citations
 from promptops.core.knowledge import Hit, Passage, PassageIndex
 from promptops.runtime.base import Citation
 
@@ -72,12 +72,13 @@ def query_of(prompt: "Prompt", inputs: "Mapping[str, Json]") -> str:
     return "\n".join(value for _, value in sorted(inputs.items()) if isinstance(value, str))
 
 
-def citations_in(text: str, value: "Json", checks: "Sequence[Check]", passages: Sequence[Passage]) -> tuple[Citation, ...]:  # fmt: skip
+def citations_in(text: str, value: "Json", path: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:  # fmt: skip
     """The passages an answer cites, in order, each once; ids that were not shown are left out.
 
-    They are where a check of the suite says that citations are, else in `citations` of a JSON answer, else `[id]` marks.
+    They are at `path`, where a check of the suite says that citations are, else in `citations` of a JSON answer, else `[id]` marks.
     """
-    path = next((check.path for check in checks if isinstance(check, Citations)), "")
+    if not passages:
+        return ()
     found: list[str] = []
     place = value.get((path or "/citations").strip("/")) if isinstance(value, dict) else None
     if isinstance(place, list):
@@ -88,11 +89,10 @@ def citations_in(text: str, value: "Json", checks: "Sequence[Check]", passages: 
     return tuple(Citation(id=item, title=titles[item]) for item in dict.fromkeys(found) if item in titles)
 
 
-def forged(text: str, value: "Json", checks: "Sequence[Check]", passages: Sequence[Passage]) -> str:
+def forged(text: str, value: "Json", path: str, passages: Sequence[Passage]) -> str:
     """Why the citations of an answer cannot be believed; '' when each id was shown and each quote is in its document."""
     from promptops.core.checks import CaseFacts, Completion, Score
 
-    path = next((check.path for check in checks if isinstance(check, Citations)), "")
     if not path and isinstance(value, dict) and isinstance(value.get("citations"), list):
         path = "/citations"
     completion = Completion(text=text, format="json" if value is not None else "text", value=value)

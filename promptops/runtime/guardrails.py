@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from promptops.core.checks import CaseFacts, Check, Completion, Language, Python, Score, Sql, Unscored
+from promptops.core.checks import CaseFacts, Check, Citations, Completion, Language, Python, Score, Sql, Unscored
 from promptops.core.errors import PromptopsError
 from promptops.core.jsontext import Json, JsonError, canonical_json
 from promptops.runtime.base import Citation, Request
@@ -31,17 +31,34 @@ class Verdict:
     mendable: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checks:
+    """The checks of one category, told apart once: those that run in a thread, and where a check expects citations ('' nowhere)."""
+
+    quick: tuple[Check, ...]
+    foreign: tuple[Check, ...]
+    citations_at: str
+
+    @classmethod
+    def of(cls, checks: Sequence[Check]) -> "_Checks":
+        foreign = tuple(check for check in checks if isinstance(check, _IN_A_THREAD))
+        return cls(quick=tuple(check for check in checks if check not in foreign), foreign=foreign,
+                   citations_at=next((check.path for check in checks if isinstance(check, Citations)), ""))  # fmt: skip
+
+
 class Guard:
     """The guardrails of one release. Stateless."""
 
     def __init__(self, release: Release) -> None:
         self._release = release
         self._settings = release.settings.guardrails
-        self._every = (*release.checks, *(check for checks in release.checks_by_category.values() for check in checks))
+        self._checks = _Checks.of(release.checks)
+        self._by_category = {category: _Checks.of(checks) for category, checks in release.checks_by_category.items()}
 
     def warm(self) -> None:
         """Load what the checks need, so that the first request does not wait for it."""
-        if any(isinstance(check, Language) for check in self._every):
+        every = [check for checks in (self._checks, *self._by_category.values()) for check in checks.quick]
+        if any(isinstance(check, Language) for check in every):
             from promptops.core.checks.forms import detect_language
 
             detect_language("warm")
@@ -61,14 +78,14 @@ class Guard:
         fault = self._schema_fault(completion)
         if fault:
             return Verdict(text="", fault=fault, mendable=True)
-        checks = self._release.checks_for(request.category)
+        checks = self._by_category.get(request.category, self._checks)
         facts = CaseFacts(category=request.category, inputs=request.inputs, passages=passages)
         fault = yield from self._failed(checks, completion, facts, min(settings.deadline_s, left_s))
         if not fault and settings.grounded:
-            fault = "no document was found" if not passages else forged(completion.text, completion.value, checks, passages)  # fmt: skip
+            fault = "no document was found" if not passages else forged(completion.text, completion.value, checks.citations_at, passages)  # fmt: skip
         if fault:
             return Verdict(text="", fault=fault[:_LONGEST_REASON])
-        return Verdict(text=completion.text, value=completion.value, citations=citations_in(completion.text, completion.value, checks, passages))  # fmt: skip
+        return Verdict(text=completion.text, value=completion.value, citations=citations_in(completion.text, completion.value, checks.citations_at, passages))  # fmt: skip
 
     def _clean(self, completion: Completion) -> Completion:
         hosts = self._settings.links
@@ -90,19 +107,17 @@ class Guard:
         first = next(schema.violations(completion.value))
         return f"the answer breaks its schema at {first.pointer or '/'}: {first.message}"[:_LONGEST_REASON]
 
-    def _failed(self, checks: Sequence[Check], completion: Completion, facts: CaseFacts, deadline_s: float) -> Generator[Effect, Any, str]:  # fmt: skip
+    def _failed(self, checks: "_Checks", completion: Completion, facts: CaseFacts, deadline_s: float) -> Generator[Effect, Any, str]:  # fmt: skip
         """Why a check rejects the answer; '' when none does."""
-        foreign = [check for check in checks if isinstance(check, _IN_A_THREAD)]
-        for check in checks:
-            if check not in foreign:
-                fault = _fault_of(check, completion, facts)
-                if fault:
-                    return fault
-        if not foreign:
+        for check in checks.quick:
+            fault = _fault_of(check, completion, facts)
+            if fault:
+                return fault
+        if not checks.foreign:
             return ""
 
         def together() -> str:
-            return next((fault for check in foreign if (fault := _fault_of(check, completion, facts))), "")
+            return next((fault for check in checks.foreign if (fault := _fault_of(check, completion, facts))), "")
 
         try:
             found: str = yield Work(together, max(0.0, deadline_s))

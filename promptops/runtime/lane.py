@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from promptops.core.serving import BreakerSettings, BudgetRule
 from promptops.runtime.base import Observer, Queue, Reply, Request, Retriever, Switch
 from promptops.runtime.breaker import Breaker
+from promptops.runtime.budget import Meters
 from promptops.runtime.bundle import ModelSpec, Release
 from promptops.runtime.cache import Flights, Keys, partition_of
 from promptops.runtime.flow import Workers
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from promptops.core.jsontext import Json
     from promptops.core.money import Price
     from promptops.runtime.semantic import SemanticCache
+
+_KEPT_METERS = 4096
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,6 +86,11 @@ class Lane:
         self.router: Router | None = parse_router(release.router) if release.router is not None else None
         self._told = ""
         self._new_budgets()
+        self.params = {"max_output_tokens": settings.max_output_tokens, **release.prompt.params}
+        self.budgets = (*settings.budgets, *shared.budgets)
+        self._meters: dict[tuple[str, str, str], Meters] = {}
+        self._breakers: dict[str, Breaker] = {}
+        self._latencies: dict[str, Latencies] = {}
         specs = [[models[alias].provider, models[alias].model] for alias in (self.small, self.large)]
         self._parts = [release.digest, release.version, specs, release.knowledge_digest, settings.max_output_tokens]
         self.keys = Keys(self._parts)
@@ -103,20 +111,36 @@ class Lane:
     def price(self, model: str) -> "Price":
         return self._models[model].price
 
+    def meters(self, tenant: str, feature: str, model: str) -> Meters:
+        """What a call for them is counted on."""
+        place = (tenant, feature, model)
+        found = self._meters.get(place)
+        if found is None:
+            if len(self._meters) >= _KEPT_METERS:
+                self._meters.clear()
+            found = self._meters[place] = Meters.of(self.budgets, prompt=self.release.name, tenant=tenant, feature=feature, model=model)  # fmt: skip
+        return found
+
     def breaker(self, model: str) -> Breaker:
         """The breaker of a model; releases and tenants that ask the same model share it."""
-        spec, settings = self._models[model], self.release.settings.breaker
-        place = (f"{spec.provider}/{spec.model}", settings)
-        found = self._shared.breakers.get(place)
+        found = self._breakers.get(model)
         if found is None:
-            notice = lambda event, reason: self._shared.notice(event, f"{place[0]}: {reason}")  # noqa: E731
-            found = self._shared.breakers.setdefault(place, Breaker(settings, self._shared.clock, notice))
+            name, settings, shared = self._name_of(model), self.release.settings.breaker, self._shared
+            notice = lambda event, reason: shared.notice(event, f"{name}: {reason}")  # noqa: E731
+            found = shared.breakers.setdefault((name, settings), Breaker(settings, shared.clock, notice))
+            self._breakers[model] = found
         return found
 
     def latencies(self, model: str) -> Latencies:
+        found = self._latencies.get(model)
+        if found is None:
+            found = self._latencies[model] = self._shared.latencies.setdefault(self._name_of(model), Latencies())
+        return found
+
+    def _name_of(self, model: str) -> str:
+        """A model by what it is, not by the alias of one bundle."""
         spec = self._models[model]
-        place = f"{spec.provider}/{spec.model}"
-        return self._shared.latencies.get(place) or self._shared.latencies.setdefault(place, Latencies())
+        return f"{spec.provider}/{spec.model}"
 
     def hedge_after_s(self, model: str) -> float | None:
         """When a second call may begin: the live p95; None when hedging is off or not enough was seen."""
@@ -155,6 +179,8 @@ class Lane:
 
     def after_fork(self) -> None:
         self.library.after_fork()
+        self._breakers.clear()
+        self._latencies.clear()
         self.semantic = self._semantic()
         self._new_budgets()
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from promptops.models.local import LocalClient
     from promptops.runtime.bundle import ModelSpec
 
-_NO_LIMIT_S = 3600.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -81,7 +80,7 @@ class Models:
         from promptops.models.secret import Secret
 
         spec, endpoint = self._specs[model], self._endpoints[model]
-        return HttpClient(base_url=endpoint.base_url, model=spec.model, key=Secret(self._keys[model]), price=spec.price, timeout_s=_NO_LIMIT_S)  # fmt: skip
+        return HttpClient(base_url=endpoint.base_url, model=spec.model, key=Secret(self._keys[model]), price=spec.price, timeout_s=None)  # fmt: skip
 
 
 def local_client(name: str, prompt: "Prompt") -> "LocalClient | None":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from promptops.core.digest import digest
 from promptops.core.errors import DataError
+from promptops.core.prompt import Message
 from promptops.runtime.base import Reply, Source
 from promptops.runtime.cache import Kept, jittered, partition_of, tags_of
 from promptops.runtime.calls import asked
@@ -22,7 +23,6 @@ from promptops.runtime.state import Entry, StateError
 
 if TYPE_CHECKING:
     from promptops.core.knowledge import Passage
-    from promptops.core.prompt import Message
     from promptops.models.base import Answer
     from promptops.runtime.embedding import Vector
     from promptops.runtime.semantic import SemanticCache
@@ -108,10 +108,8 @@ def _route(job: Job) -> tuple[str, str]:
     return (lane.small, lane.large) if choice.target == "small" else (lane.large, lane.small)
 
 
-def _guarded(job: Job, model: str, messages: "tuple[Message, ...]", passages: "tuple[Passage, ...]") -> Flow:
+def _guarded(job: Job, model: str, messages: tuple[Message, ...], passages: "tuple[Passage, ...]") -> Flow:
     """One model's answer after the guardrails, with one repair when only its form is wrong."""
-    from promptops.core.prompt import Message
-
     lane, repair = job.lane, job.lane.release.settings.guardrails.repair
     while True:
         found: tuple[str, Answer] | No = yield from asked(job, model, messages, passages)

@@ -98,8 +98,7 @@ class Runtime:
         """The Reply, for code without an event loop. Raises DataError for a prompt that is not there or inputs that do not fit it."""
         from promptops.runtime.pipeline import answer
 
-        wanted = Request(id=request_id, prompt=prompt, inputs=inputs, tenant=tenant, feature=feature, category=category)
-        serving, job = self._job(wanted, deadline_s)
+        serving, job = self._job(prompt, inputs, tenant=tenant, feature=feature, category=category, deadline_s=deadline_s, request_id=request_id)  # fmt: skip
         reply: Reply = drive_sync(answer(job), serving.models, self._shared.workers)
         self._replied(serving, job, reply)
         return reply
@@ -109,8 +108,7 @@ class Runtime:
         """As `complete`, in an event loop."""
         from promptops.runtime.pipeline import answer
 
-        wanted = Request(id=request_id, prompt=prompt, inputs=inputs, tenant=tenant, feature=feature, category=category)
-        serving, job = self._job(wanted, deadline_s)
+        serving, job = self._job(prompt, inputs, tenant=tenant, feature=feature, category=category, deadline_s=deadline_s, request_id=request_id)  # fmt: skip
         reply: Reply = await drive_async(answer(job), serving.models, self._shared.workers)
         self._replied(serving, job, reply)
         return reply
@@ -196,27 +194,27 @@ class Runtime:
         await self._serving.models.close()
         await asyncio.to_thread(self.close)
 
-    def _job(self, wanted: Request, deadline_s: float | None) -> "tuple[_Serving, Job]":
+    def _job(self, prompt: str, inputs: "Mapping[str, Json]", *, tenant: str, feature: str, category: str, deadline_s: float | None,
+             request_id: str) -> "tuple[_Serving, Job]":  # fmt: skip
         from promptops.runtime.job import Job
 
         if self._pid != os.getpid():
             self._after_fork()
         self._follow_pointer()
         serving = self._serving
-        if not str(wanted.tenant or "").strip():
+        if not str(tenant or "").strip():
             raise DataError("a request needs a tenant", why="it would share budget and cache with others", hint="leave it out for `default`")  # fmt: skip
         if deadline_s is not None and not deadline_s > 0:
             raise DataError(f"deadline_s is {deadline_s!r}", hint="give seconds above 0")
-        lane = self._lane(serving, wanted.prompt, wanted.tenant)
-        problems = list(lane.release.prompt.input_problems(wanted.inputs))
+        lane = self._lane(serving, prompt, tenant)
+        problems = list(lane.release.prompt.input_problems(inputs))
         if problems:
             raise DataError(problems=problems)
-        request_id = wanted.id
         if not request_id:
             self._count += 1
             request_id = f"{_IDS}-{self._pid}-{self._count}"
         request = Request(
-            id=request_id, prompt=wanted.prompt, inputs=wanted.inputs, tenant=wanted.tenant, feature=wanted.feature, category=wanted.category,
+            id=request_id, prompt=prompt, inputs=inputs, tenant=tenant, feature=feature, category=category,
             deadline_s=lane.release.settings.deadline_s if deadline_s is None else deadline_s,
         )  # fmt: skip
         job = Job(request=request, lane=lane, shared=self._shared, started=self._shared.clock())
@@ -238,13 +236,15 @@ class Runtime:
         return serving.live[prompt]
 
     def _replied(self, serving: _Serving, job: "Job", reply: Reply) -> None:
-        from promptops.runtime.pipeline import audit, shadow
-
         self._shared.replied(job.request, reply)
         wanted, semantic = job.lane.release.settings.shadow, job.lane.semantic
         if wanted.percent and reply.source == "model" and sticky("shadow", reply.request_id) < wanted.percent * 100:
+            from promptops.runtime.pipeline import shadow
+
             self._beside(serving, job, lambda again: shadow(again, reply))
         if reply.source == "semantic" and semantic is not None and semantic.audit.wants():
+            from promptops.runtime.pipeline import audit
+
             self._beside(serving, job, lambda again: audit(again, reply))
 
     def _beside(self, serving: _Serving, job: "Job", flow: "Callable[[Job], Flow]") -> None:

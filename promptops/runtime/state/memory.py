@@ -20,10 +20,11 @@ class _Meter:
     window_s: int
     counts: dict[int, int] = field(default_factory=dict)
     total: int = 0
+    turned_to: int = -1
 
     def turn(self, bucket: int) -> None:
         """Forget the slices that have left the window."""
-        oldest = bucket - BUCKETS
+        self.turned_to, oldest = bucket, bucket - BUCKETS
         while self.counts:
             first = next(iter(self.counts))
             if first >= oldest:
@@ -92,26 +93,26 @@ class MemoryState:
         with self._lock:
             now = self._clock()
             self._expire(now)
-            wanted: dict[str, int] = {}
-            counted: list[tuple[_Meter, int]] = []
+            counted: list[tuple[_Meter, int, int]] = []
             for hold in holds:
-                bucket = bucket_of(now, hold.window_s)
-                meter = self._meter(hold.meter, hold.window_s)
-                meter.turn(bucket)
-                counted.append((meter, bucket))
-                used = meter.total + wanted.get(hold.meter, 0)
-                wanted[hold.meter] = wanted.get(hold.meter, 0) + hold.amount
-                soft = not pass_soft and hold.soft is not None and used + hold.amount > hold.soft
-                if used + hold.amount > hold.limit or soft:
-                    hard = used + hold.amount > hold.limit
+                amount, bucket = hold.amount, bucket_of(now, hold.window_s)
+                meter = self._meters.get(hold.meter) or self._new_meter(hold.meter, hold.window_s)
+                if meter.turned_to != bucket:
+                    meter.turn(bucket)
+                used = meter.total
+                hard = used + amount > hold.limit
+                if hard or (not pass_soft and hold.soft is not None and used + amount > hold.soft):
+                    for other, its_bucket, its_amount in counted:
+                        other.add(its_bucket, -its_amount)
                     limit = hold.limit if hard or hold.soft is None else hold.soft
-                    wait_s = retry_after_s(now, hold.window_s, list(meter.counts.items()), used + hold.amount - limit)
+                    wait_s = retry_after_s(now, hold.window_s, list(meter.counts.items()), used + amount - limit)
                     return Denied(hold=hold, used=used, soft=not hard, retry_after_s=wait_s)
-            for hold, (meter, bucket) in zip(holds, counted, strict=True):
-                meter.add(bucket, hold.amount)
-                self._meters[hold.meter] = meter
+                meter.add(bucket, amount)
+                counted.append((meter, bucket, amount))
             self._granted += 1
-            grant = Grant(id=str(self._granted), holds=tuple(holds), buckets=tuple(bucket for _, bucket in counted))
+            grant = Grant(
+                id=str(self._granted), holds=tuple(holds), buckets=tuple([bucket for _, bucket, _ in counted])
+            )
             self._open.add(grant.id)
             heapq.heappush(self._leases, (now + lease_s, grant.id))
             return grant
@@ -123,6 +124,8 @@ class MemoryState:
                 return
             self._open.remove(grant.id)
             for hold, bucket, amount in zip(grant.holds, grant.buckets, amounts, strict=True):
+                if amount == hold.amount:
+                    continue
                 meter = self._meters.get(hold.meter)
                 if meter is not None and bucket in meter.counts:
                     meter.add(bucket, amount - hold.amount)
@@ -154,12 +157,10 @@ class MemoryState:
         if found is not None:
             self._bytes -= len(found[0]) + _ENTRY_OVERHEAD_BYTES
 
-    def _meter(self, name: str, window_s: int) -> _Meter:
-        meter = self._meters.get(name)
-        if meter is None:
-            if len(self._meters) >= _MAX_METERS:
-                self._drop_idle_meters()
-            meter = self._meters[name] = _Meter(window_s)
+    def _new_meter(self, name: str, window_s: int) -> _Meter:
+        if len(self._meters) >= _MAX_METERS:
+            self._drop_idle_meters()
+        meter = self._meters[name] = _Meter(window_s)
         return meter
 
     def _drop_idle_meters(self) -> None:
