@@ -26,8 +26,8 @@ _KILLS, _KILLED_CASES, _KILLED_IN_FLIGHT = 15, 600, 6
 def calls(folder: Path) -> Iterator[Figure]:
     """CPU a case over HTTP, 1,000 and 10,000 cases, no latency."""
     root = make_project(folder / "project", 10_000)
-    with _provider(folder, 0) as port:
-        _point_to(root, port, "http")
+    with provider(folder, 0) as port:
+        point_to(root, port, "http")
         begin = middle([_evaluate(root, 1) for _ in range(3)]).cpu_s
         for count in (1_000, 10_000):
             product, bare = (
@@ -42,8 +42,8 @@ def calls(folder: Path) -> Iterator[Figure]:
 def latency(folder: Path) -> Iterator[Figure]:
     """Wall clock of 1,000 cases when each answer takes 200 ms."""
     root = make_project(folder / "project", 1_000)
-    with _provider(folder, 0.2) as port:
-        _point_to(root, port, "http")
+    with provider(folder, 0.2) as port:
+        point_to(root, port, "http")
         product, bare = middle([_evaluate(root, 1_000) for _ in range(3)]), _bare("aiohttp", root, port, 1_000)
     yield Figure(what="wall at 200 ms latency, 1,000 cases, start included", unit="s", value=product.wall_s, reference=bare.wall_s, target=60, max_ratio=1.3)  # fmt: skip
 
@@ -51,8 +51,8 @@ def latency(folder: Path) -> Iterator[Figure]:
 def sdk(folder: Path) -> Iterator[Figure]:
     """CPU a case through the openai package."""
     root = make_project(folder / "project", 1_000)
-    with _provider(folder, 0) as port:
-        _point_to(root, port, "sdk")
+    with provider(folder, 0) as port:
+        point_to(root, port, "sdk")
         begin = middle([_evaluate(root, 1) for _ in range(3)]).cpu_s
         product = middle([_evaluate(root, 1_000) for _ in range(3)]).cpu_s
         bare_begin, bare = _bare("openai", root, port, 1).cpu_s, _bare("openai", root, port, 1_000).cpu_s
@@ -62,8 +62,8 @@ def sdk(folder: Path) -> Iterator[Figure]:
 def growth(folder: Path) -> Iterator[Figure]:
     """Peak memory at 10,000 cases less that at 1,000, for each case between them."""
     root = make_project(folder / "project", 10_000)
-    with _provider(folder, 0) as port:
-        _point_to(root, port, "http")
+    with provider(folder, 0) as port:
+        point_to(root, port, "http")
         few, many = (middle([_evaluate(root, count) for _ in range(3)]).peak_bytes for count in (1_000, 10_000))
         bare = [_bare("aiohttp", root, port, count).peak_bytes for count in (1_000, 10_000)]
     yield Figure(what="memory of a further case, 1,000 to 10,000", unit="kB", value=(many - few) / 9e6, reference=(bare[1] - bare[0]) / 9e6, target=2)  # fmt: skip
@@ -72,8 +72,8 @@ def growth(folder: Path) -> Iterator[Figure]:
 def resume(folder: Path) -> Iterator[Figure]:
     """Resuming a finished run of 10,000 cases."""
     root = make_project(folder / "project", 10_000)
-    with _provider(folder, 0) as port:
-        _point_to(root, port, "http")
+    with provider(folder, 0) as port:
+        point_to(root, port, "http")
         _evaluate(root, 10_000)
         found = middle([cost_of((*EVAL[:4], "--resume", "--json"), root) for _ in range(3)])
         begin = middle([cost_of((*EVAL[:3], "--version"), root) for _ in range(3)])
@@ -88,16 +88,16 @@ def kills(folder: Path) -> Iterator[Figure]:
     root = make_project(folder / "project", _KILLED_CASES)
     rng = random.Random(7)
     arguments = (*EVAL[:6], "fixed", "--concurrency", str(_KILLED_IN_FLIGHT), "--json")
-    with _provider(folder, 0.12) as port:
-        _point_to(root, port, "http")
+    with provider(folder, 0.12) as port:
+        point_to(root, port, "http")
         done = 0
         while done < _KILLS:
-            before = _calls(port)
+            before = calls_of(port)
             child = start(
                 arguments if done == 0 else (*EVAL[:4], "--resume", "--concurrency", str(_KILLED_IN_FLIGHT), "--json"),
                 root,
             )
-            while _calls(port) == before and child.poll() is None:
+            while calls_of(port) == before and child.poll() is None:
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.6))
             if child.poll() is not None:
@@ -106,7 +106,7 @@ def kills(folder: Path) -> Iterator[Figure]:
             child.wait()
             done += 1
         cost_of((*EVAL[:4], "--resume", "--json"), root)
-        count = _calls(port)
+        count = calls_of(port)
     if done < _KILLS:
         raise RuntimeError(f"the run ended after {done} kills: make it longer")
     yield Figure(what=f"calls repeated, {_KILLED_CASES} cases, {_KILLS} kill -9", unit="calls", value=count - _KILLED_CASES,
@@ -118,12 +118,12 @@ MODEL_RUNS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
 }  # fmt: skip
 
 
-def _calls(port: int) -> int:
+def calls_of(port: int) -> int:
     return int(urllib.request.urlopen(f"http://127.0.0.1:{port}/calls").read())
 
 
 @contextlib.contextmanager
-def _provider(folder: Path, latency_s: float) -> Iterator[int]:
+def provider(folder: Path, latency_s: float) -> Iterator[int]:
     port_file = folder / "port"
     port_file.unlink(missing_ok=True)
     server = subprocess.Popen((PYTHON, "-m", "benchmarks.provider", str(latency_s), str(port_file)), cwd=REPOSITORY)
@@ -136,7 +136,7 @@ def _provider(folder: Path, latency_s: float) -> Iterator[int]:
         server.wait()
 
 
-def _point_to(root: Path, port: int, transport: str) -> None:
+def point_to(root: Path, port: int, transport: str) -> None:
     (root / "promptops.toml").write_text(
         f'default_model = "fixed"\n[models.fixed]\nprovider = "openai"\ntransport = "{transport}"\nmodel = "fixed-2026-01-01"\n'
         f'base_url = "http://127.0.0.1:{port}/v1"\ninput_usd_per_mtok = "0.15"\noutput_usd_per_mtok = "0.60"\n'

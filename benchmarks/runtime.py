@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.corpus import NAME, make_project
 from benchmarks.measure import REPOSITORY, Figure
-from benchmarks.model_runs import _provider
+from benchmarks.model_runs import provider
 
 PYTHON = sys.executable
 _MODEL = """
@@ -32,7 +32,7 @@ _EVERYTHING: Mapping[str, Any] = {
 def runtime(folder: Path) -> Iterator[Figure]:
     """CPU a request, one in flight and 64, against a bare aiohttp call in a process of its own; hits; import; memory."""
     full, lean = make_bundle(folder / "full"), make_bundle(folder / "lean", dict(_EVERYTHING))
-    with _provider(folder, 0) as port:
+    with provider(folder, 0) as port:
         url = f"http://127.0.0.1:{port}/v1"
         one = _in_turn(3, ("aiohttp", lean, url, 1_000, 1), ("runtime", lean, url, 1_000, 1), ("runtime", full, url, 1_000, 1))  # fmt: skip
         bare, most, every = ({key: median(run[key] for run in runs) for key in ("p50_s", "p99_s")} for runs in one)
@@ -50,7 +50,7 @@ def runtime(folder: Path) -> Iterator[Figure]:
     (memory,) = _in_turn(1, ("memory", lean, "-", 100_000, 0))[0]
     payload = memory["payload"] / 2**20
     yield Figure(what="100,000 cached answers beyond 1 kB each", unit="MiB", value=memory["bytes"] / 2**20, reference=payload, target=payload)  # fmt: skip
-    with _provider(folder, 0) as port:
+    with provider(folder, 0) as port:
         (near,) = _in_turn(1, ("similar", full, f"http://127.0.0.1:{port}/v1", 200, 1))[0]
     yield Figure(what="semantic hit in 100,000 entries, p50", unit="CPU ms", value=near["p50_s"] * 1e3, reference=bare["p50_s"] * 1e3, target=1.0)  # fmt: skip
 

@@ -21,8 +21,11 @@ _TICK_S = 0.5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 _AWAY = ("08", "57P01", "57P02", "57P03", "53300")
 """SQL states of a server that ends, starts, or is full of connections."""
+_SOON = ("starting up", "shutting down", "recovery", "not yet accepting connections")
 _AGAIN = ("40001", "40P01")
-_LOGIN = ("password", "authentication", "role ", "pg_hba", "no encryption", "SSL")
+_LOGIN = ("password", "authentication", "pg_hba.conf", 'role "', "certificate", "not permitted", "not support SSL")
+"""Words of a server, or of the library, that will not let this login in."""
+_NO = (*_LOGIN, "does not exist")
 
 
 class Link:
@@ -87,7 +90,7 @@ class Link:
             try:
                 return self._connect()
             except psycopg.Error as error:
-                if "starting up" not in str(error) or time.monotonic() > give_up_at:
+                if not any(word in str(error) for word in _SOON) or time.monotonic() > give_up_at:
                     raise translate(error, self.where) from error
                 time.sleep(_FIRST_PAUSE_S)
 
@@ -139,11 +142,8 @@ def _hang_up(connection: "psycopg.Connection") -> None:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether the server said no to the login: libpq gives a text alone."""
-    text = str(error)
-    return (
-        "FATAL" in text and "starting up" not in text and "shutting down" not in text and "too many" not in text
-    ) or "no password supplied" in text
+    """Whether a server said no to the login or the database, which it will say again: libpq gives a text alone."""
+    return any(word in str(error) for word in _NO)
 
 
 def _first_line(error: Exception) -> str:
@@ -172,7 +172,7 @@ def translate(error: "psycopg.Error", where: str) -> PromptopsError:
         return DataError(
             "the server has no such database", where=where, why=text, hint="make it with createdb, or correct `store`"
         )
-    if not state and any(word in str(error) for word in _LOGIN) and _is_refusal(error):
+    if not state and any(word in str(error) for word in _LOGIN):
         return EvaluationError("the server refuses the login", where=where, why=text,
                                hint="check the user in `store`, and PGPASSWORD or PGPASSFILE")  # fmt: skip
     if not state or state.startswith(_AWAY):
