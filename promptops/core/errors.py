@@ -9,7 +9,6 @@ PromptopsError
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from enum import IntEnum
 
 
@@ -75,6 +74,8 @@ class ConflictError(PromptopsError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word, or lists the known ones (at most 12)."""
+    from difflib import get_close_matches
+
     names = sorted(known)
     close = get_close_matches(word, names, n=1, cutoff=0.6)
     if close:

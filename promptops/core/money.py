@@ -2,9 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
-from math import ceil
 
 NANO = 1_000_000_000
 _MAX_USD_PER_MTOK = 1_000_000
@@ -47,16 +44,20 @@ def parse_usd(text: str) -> int:
     """
     if not _AMOUNT.fullmatch(text):
         raise ValueError(f"{text!r} is not a decimal number")
-    amount = Fraction(text)
-    if amount > _MAX_USD_PER_MTOK:
+    whole, _, part = text.partition(".")
+    amount = int(whole + part)
+    scale: int = 10 ** len(part)
+    if amount > _MAX_USD_PER_MTOK * scale:
         raise ValueError(f"{text!r} is not between 0 and {_MAX_USD_PER_MTOK}")
-    return ceil(amount * NANO)
+    return -(-amount * NANO // scale)
 
 
 def format_usd(nanousd: int) -> str:
     """Dollars for people: `$0`, `$0.0042`, `$12.30`; small amounts keep two significant digits."""
     if nanousd == 0:
         return "$0"
+    from decimal import Decimal
+
     usd = Decimal(nanousd) / NANO
     if usd >= 1:
         return f"${usd:.2f}"

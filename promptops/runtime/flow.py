@@ -126,21 +126,6 @@ class Workers:
             self._loop = self._loop_thread = None
 
 
-async def answer_within(client: "Client", call: Call) -> "Answer":
-    """The client's answer, or `timeout`. A client that breaks its promise and raises is a `bad_response`."""
-    try:
-        async with asyncio.timeout(call.timeout_s):
-            return await client.answer(call.request)
-    except TimeoutError:
-        from promptops.models.base import Answer
-
-        return Answer(outcome="timeout", detail=f"no answer within {call.timeout_s:.2f} s", latency_s=call.timeout_s)
-    except Exception as error:  # noqa: BLE001 - a client of a plug-in may raise anything; the request must go on
-        from promptops.models.base import Answer
-
-        return Answer(outcome="bad_response", detail=f"the client raised {type(error).__name__}")
-
-
 async def drive_async(flow: Flow, clients: Clients, workers: Workers) -> Any:
     """Run a flow in this event loop. When the caller cancels, the flow sees CancelledError and must not wait any more."""
     result: Any = None
@@ -152,32 +137,12 @@ async def drive_async(flow: Flow, clients: Clients, workers: Workers) -> Any:
             return stop.value
         result = failure = None
         try:
-            if type(effect) is Call:
-                result = await answer_within(clients.client(effect.model), effect)
+            if isinstance(effect, Call):
+                result = await _answered(effect, clients)
             else:
-                result = await _perform(effect, clients, workers)
+                result = await _performed(effect, clients, workers)
         except BaseException as error:  # noqa: BLE001 - raised in the flow, which decides; cancellation comes back from it
             failure = error
-
-
-async def _perform(effect: Effect, clients: Clients, workers: Workers) -> Any:
-    match effect:
-        case Work(function, timeout_s):
-            future = asyncio.get_running_loop().run_in_executor(workers.pool, function)
-            return await asyncio.wait_for(future, timeout_s)
-        case Join(future=joined, timeout_s=timeout_s):
-            done, _ = await asyncio.wait([asyncio.wrap_future(joined)], timeout=timeout_s)
-            return joined.result() if done and not joined.cancelled() else None
-        case Start(call):
-            return asyncio.ensure_future(answer_within(clients.client(call.model), call))
-        case WaitAny(handles, timeout_s):
-            tasks: list[Any] = list(handles)
-            await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            return next(((number, task.result()) for number, task in enumerate(tasks) if task.done()), None)
-        case Sleep(seconds):
-            return await asyncio.sleep(seconds)
-        case Call():
-            return await answer_within(clients.client(effect.model), effect)
 
 
 def drive_sync(flow: Flow, clients: Clients, workers: Workers) -> Any:
@@ -191,27 +156,59 @@ def drive_sync(flow: Flow, clients: Clients, workers: Workers) -> Any:
             return stop.value
         result = failure = None
         try:
-            result = _perform_sync(effect, clients, workers)
+            result = _performed_here(effect, clients, workers)
         except BaseException as error:  # noqa: BLE001 - as above
             failure = error
 
 
-def _perform_sync(effect: Effect, clients: Clients, workers: Workers) -> Any:
+async def _answered(call: Call, clients: Clients) -> "Answer":
+    """The client's answer, or `timeout`. A client that breaks its promise and raises is a `bad_response`.
+
+    The client is looked up in the loop that will use it.
+    """
+    client = clients.client(call.model)
+    try:
+        async with asyncio.timeout(call.timeout_s):
+            return await client.answer(call.request)
+    except TimeoutError:
+        from promptops.models.base import Answer
+
+        return Answer(outcome="timeout", detail=f"no answer within {call.timeout_s:.2f} s", latency_s=call.timeout_s)
+    except Exception as error:  # noqa: BLE001 - a client of a plug-in may raise anything; the request must go on
+        from promptops.models.base import Answer
+
+        return Answer(outcome="bad_response", detail=f"the client raised {type(error).__name__}")
+
+
+async def _performed(effect: "Work | Join | Start | WaitAny | Sleep", clients: Clients, workers: Workers) -> Any:
+    match effect:
+        case Work(function, timeout_s):
+            future = asyncio.get_running_loop().run_in_executor(workers.pool, function)
+            return await asyncio.wait_for(future, timeout_s)
+        case Join(future=joined, timeout_s=timeout_s):
+            done, _ = await asyncio.wait([asyncio.wrap_future(joined)], timeout=timeout_s)
+            return joined.result() if done and not joined.cancelled() else None
+        case Start(call):
+            return asyncio.ensure_future(_answered(call, clients))
+        case WaitAny(handles, timeout_s):
+            tasks: list[Any] = list(handles)
+            await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            return next(((number, task.result()) for number, task in enumerate(tasks) if task.done()), None)
+        case Sleep(seconds):
+            return await asyncio.sleep(seconds)
+
+
+def _performed_here(effect: Effect, clients: Clients, workers: Workers) -> Any:
     match effect:
         case Call():
-            handle = workers.submit(_ask(clients, effect))
-            try:
-                return handle.result()
-            except BaseException:
-                handle.cancel()
-                raise
+            return _result_of(workers.submit(_answered(effect, clients)), None)
         case Work(function, timeout_s):
-            return workers.pool.submit(function).result(timeout_s)
+            return _result_of(workers.pool.submit(function), timeout_s)
         case Join(future=joined, timeout_s=timeout_s):
             done, _ = wait([joined], timeout=timeout_s)
             return joined.result() if done and not joined.cancelled() else None
         case Start(call):
-            return workers.submit(_ask(clients, call))
+            return workers.submit(_answered(call, clients))
         case WaitAny(handles, timeout_s):
             futures: list[Any] = list(handles)
             wait(futures, timeout=timeout_s, return_when=FIRST_COMPLETED)
@@ -220,6 +217,10 @@ def _perform_sync(effect: Effect, clients: Clients, workers: Workers) -> Any:
             return threading.Event().wait(seconds)
 
 
-async def _ask(clients: Clients, call: Call) -> "Answer":
-    """The client is looked up in the loop that will use it."""
-    return await answer_within(clients.client(call.model), call)
+def _result_of(begun: "Future[Any]", timeout_s: float | None) -> Any:
+    """What was begun elsewhere; it is called off when nobody waits for it any more."""
+    try:
+        return begun.result(timeout_s)
+    except BaseException:
+        begun.cancel()
+        raise

@@ -1,6 +1,5 @@
 """Where the models of a bundle are: the service says it, a bundle never does."""
 
-import asyncio
 import os
 import weakref
 from collections.abc import Mapping
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from promptops.core.errors import DataError, RefusedError
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from promptops.core.prompt import Prompt
     from promptops.models.base import Client
     from promptops.models.local import LocalClient
@@ -52,11 +53,11 @@ class Models:
     def __init__(self, specs: "Mapping[str, ModelSpec]", endpoints: Mapping[str, Endpoint], clients: "Mapping[str, Client]") -> None:  # fmt: skip
         self._specs, self._endpoints, self._given = specs, endpoints, clients
         self._keys = {alias: endpoint.key() for alias, endpoint in endpoints.items()}
-        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Client]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._by_loop: weakref.WeakKeyDictionary[AbstractEventLoop, dict[str, Client]] = weakref.WeakKeyDictionary()
 
     def client(self, model: str) -> "Client":
+        import asyncio
+
         given = self._given.get(model)
         if given is not None:
             return given
@@ -72,6 +73,8 @@ class Models:
 
     async def close(self) -> None:
         """Close the clients of the running loop."""
+        import asyncio
+
         for client in self._by_loop.pop(asyncio.get_running_loop(), {}).values():
             await client.close()
 

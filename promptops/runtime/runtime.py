@@ -1,54 +1,56 @@
 """The Runtime an application imports: one bundle at a time, reloaded when its pointer moves, asked from anywhere."""
 
-import asyncio
 import hashlib
 import os
-import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptops.core.errors import DataError, Problem, PromptopsError, RefusedError, did_you_mean
-from promptops.core.serving import BudgetRule
 from promptops.runtime.base import Observer, Queue, Reply, Request, Retriever, Switch
-from promptops.runtime.breaker import Forced
-from promptops.runtime.bundle import Bundle, Release, Trust, load_bundle
-from promptops.runtime.cache import Flights, partition_of
-from promptops.runtime.flow import Flow, Workers, drive_async, drive_sync
-from promptops.runtime.models import Endpoint, Models, local_client
-from promptops.runtime.pointer import POINTER, read_pointer
-from promptops.runtime.state import MemoryState, State
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from pathlib import Path
+
     from promptops.core.jsontext import Json
+    from promptops.core.serving import BudgetRule
     from promptops.models.base import Client
+    from promptops.runtime.breaker import Forced
+    from promptops.runtime.bundle import Bundle, Release, Trust
+    from promptops.runtime.flow import Flow
     from promptops.runtime.job import Job
     from promptops.runtime.lane import Lane, Shared
+    from promptops.runtime.models import Endpoint, Models
+    from promptops.runtime.state import State
 
 _FEEDBACK = ("thumbs", "edit", "escalation", "judge")
-_IDS = secrets.token_hex(4)
+_IDS = os.urandom(4).hex()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Serving:
     """One bundle in service. Requests that began with it end with it."""
 
-    bundle: Bundle
+    bundle: "Bundle"
     live: "Mapping[str, Lane]"
     canary: "Mapping[str, Lane]"
-    models: Models
+    models: "Models"
 
 
 class Runtime:
     """Answers requests from a bundle. Use one for a process; all methods may be called from any thread, loop or forked child."""
 
-    def __init__(self, path: Path, trust: Trust, shared: "Shared", *, endpoints: Mapping[str, Endpoint], clients: "Mapping[str, Client]",
+    def __init__(self, path: "Path", trust: "Trust", shared: "Shared", *, endpoints: "Mapping[str, Endpoint]", clients: "Mapping[str, Client]",
                  retrievers: Mapping[str, Retriever], poll_s: float) -> None:  # fmt: skip
         """Use `Runtime.load`."""
+        # Not with this module: asyncio and the stages come with the first bundle, so that importing a Runtime costs little.
+        from promptops.runtime import flow, pipeline
+        from promptops.runtime.job import Job
+
+        self._flow, self._pipeline, self._new_job = flow, pipeline, Job
         self._path, self._trust, self._shared = path, trust, shared
         self._endpoints, self._clients, self._retrievers, self._poll_s = endpoints, clients, retrievers, poll_s
         self._reloading = threading.Lock()
@@ -61,9 +63,9 @@ class Runtime:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], *, models: Mapping[str, Endpoint] | Endpoint | None = None, trusted_keys: Sequence[str] = (), digest: str = "",
-        allow_unsigned: bool = False, state: State | None = None, switch: Switch | None = None, observers: Sequence[Observer] = (),
-        queue: Queue | None = None, retrievers: Mapping[str, Retriever] | None = None, budgets: Sequence[BudgetRule] = (),
+        cls, path: str | os.PathLike[str], *, models: "Mapping[str, Endpoint] | Endpoint | None" = None, trusted_keys: Sequence[str] = (), digest: str = "",
+        allow_unsigned: bool = False, state: "State | None" = None, switch: Switch | None = None, observers: Sequence[Observer] = (),
+        queue: Queue | None = None, retrievers: Mapping[str, Retriever] | None = None, budgets: "Sequence[BudgetRule]" = (),
         clients: "Mapping[str, Client] | None" = None, poll_s: float = 1.0, clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> "Runtime":  # fmt: skip
@@ -73,7 +75,13 @@ class Runtime:
         `digest` (of the manifest) and `allow_unsigned` must say why the bundle is believed. `clients` stand in for models in
         tests; `wall_clock` (Unix seconds) decides only what is marked as expired. Raises RefusedError for a bundle that is not to be used, DataError for settings that do not fit it.
         """
+        from pathlib import Path
+
+        from promptops.runtime.bundle import Trust
+        from promptops.runtime.flow import Workers
         from promptops.runtime.lane import Shared, budget_rules
+        from promptops.runtime.models import Endpoint
+        from promptops.runtime.state import MemoryState
 
         if switch is None:
             from promptops.runtime.switch import Switch as Flags
@@ -89,27 +97,23 @@ class Runtime:
         return cls(Path(path), trust, shared, endpoints=endpoints, clients=dict(clients or {}), retrievers=dict(retrievers or {}), poll_s=poll_s)  # fmt: skip
 
     @property
-    def bundle(self) -> Bundle:
+    def bundle(self) -> "Bundle":
         """What is being served."""
         return self._serving.bundle
 
     def complete(self, prompt: str, inputs: "Mapping[str, Json]", *, tenant: str = "default", feature: str = "", category: str = "",
                  deadline_s: float | None = None, request_id: str = "") -> Reply:  # fmt: skip
         """The Reply, for code without an event loop. Raises DataError for a prompt that is not there or inputs that do not fit it."""
-        from promptops.runtime.pipeline import answer
-
         serving, job = self._job(prompt, inputs, tenant=tenant, feature=feature, category=category, deadline_s=deadline_s, request_id=request_id)  # fmt: skip
-        reply: Reply = drive_sync(answer(job), serving.models, self._shared.workers)
+        reply: Reply = self._flow.drive_sync(self._pipeline.answer(job), serving.models, self._shared.workers)
         self._replied(serving, job, reply)
         return reply
 
     async def acomplete(self, prompt: str, inputs: "Mapping[str, Json]", *, tenant: str = "default", feature: str = "", category: str = "",
                         deadline_s: float | None = None, request_id: str = "") -> Reply:  # fmt: skip
         """As `complete`, in an event loop."""
-        from promptops.runtime.pipeline import answer
-
         serving, job = self._job(prompt, inputs, tenant=tenant, feature=feature, category=category, deadline_s=deadline_s, request_id=request_id)  # fmt: skip
-        reply: Reply = await drive_async(answer(job), serving.models, self._shared.workers)
+        reply: Reply = await self._flow.drive_async(self._pipeline.answer(job), serving.models, self._shared.workers)
         self._replied(serving, job, reply)
         return reply
 
@@ -157,7 +161,7 @@ class Runtime:
         self._shared.notice("bundle_loaded", found.digest)
         return True
 
-    def force_breaker(self, model: str, state: Forced) -> None:
+    def force_breaker(self, model: str, state: "Forced") -> None:
         """Hold the breakers of a model open or closed; '' lets them decide again."""
         serving = self._serving
         lanes = [*serving.live.values(), *serving.canary.values()]
@@ -167,6 +171,8 @@ class Runtime:
 
     def invalidate(self, *, prompt: str = "", version: str = "", tenant: str = "", document: str = "") -> int:
         """Forget cached answers of a prompt, one version of it, one of its documents, or of a tenant; how many there were."""
+        from promptops.runtime.cache import partition_of
+
         given = [bool(prompt), bool(tenant)]
         if sum(given) != 1 or ((version or document) and not prompt) or (version and document):
             raise ValueError("give a prompt (with a version or a document), or a tenant")
@@ -191,13 +197,13 @@ class Runtime:
 
     async def aclose(self) -> None:
         """As `close`, for the connections of this event loop too."""
+        import asyncio
+
         await self._serving.models.close()
         await asyncio.to_thread(self.close)
 
     def _job(self, prompt: str, inputs: "Mapping[str, Json]", *, tenant: str, feature: str, category: str, deadline_s: float | None,
              request_id: str) -> "tuple[_Serving, Job]":  # fmt: skip
-        from promptops.runtime.job import Job
-
         if self._pid != os.getpid():
             self._after_fork()
         self._follow_pointer()
@@ -217,7 +223,7 @@ class Runtime:
             id=request_id, prompt=prompt, inputs=inputs, tenant=tenant, feature=feature, category=category,
             deadline_s=lane.release.settings.deadline_s if deadline_s is None else deadline_s,
         )  # fmt: skip
-        job = Job(request=request, lane=lane, shared=self._shared, started=self._shared.clock())
+        job = self._new_job(request=request, lane=lane, shared=self._shared, started=self._shared.clock())
         state, reason = lane.expiry_state()
         if state:
             job.step("bundle", state, reason)
@@ -239,24 +245,21 @@ class Runtime:
         self._shared.replied(job.request, reply)
         wanted, semantic = job.lane.release.settings.shadow, job.lane.semantic
         if wanted.percent and reply.source == "model" and sticky("shadow", reply.request_id) < wanted.percent * 100:
-            from promptops.runtime.pipeline import shadow
-
-            self._beside(serving, job, lambda again: shadow(again, reply))
+            self._beside(serving, job, lambda again: self._pipeline.shadow(again, reply))
         if reply.source == "semantic" and semantic is not None and semantic.audit.wants():
-            from promptops.runtime.pipeline import audit
-
-            self._beside(serving, job, lambda again: audit(again, reply))
+            self._beside(serving, job, lambda again: self._pipeline.audit(again, reply))
 
     def _beside(self, serving: _Serving, job: "Job", flow: "Callable[[Job], Flow]") -> None:
         """Run a flow for a request that has its reply; nobody waits for it."""
-        from promptops.runtime.job import Job
-
-        again = Job(request=job.request, lane=job.lane, shared=self._shared, started=self._shared.clock())
-        future = self._shared.workers.submit(drive_async(flow(again), serving.models, self._shared.workers))
+        again = self._new_job(request=job.request, lane=job.lane, shared=self._shared, started=self._shared.clock())
+        future = self._shared.workers.submit(self._flow.drive_async(flow(again), serving.models, self._shared.workers))
         self._shadows.add(future)
         future.add_done_callback(self._shadows.discard)
 
-    def _read(self) -> Bundle:
+    def _read(self) -> "Bundle":
+        from promptops.runtime.bundle import load_bundle
+        from promptops.runtime.pointer import POINTER, read_pointer
+
         pointer = read_pointer(self._path)
         if pointer is None:
             return load_bundle(self._path, self._trust)
@@ -265,7 +268,7 @@ class Runtime:
             raise RefusedError(f"{POINTER} names another bundle than is there", where=str(self._path), why=f"it is {bundle.digest}")  # fmt: skip
         return bundle
 
-    def _open(self, bundle: Bundle) -> _Serving:
+    def _open(self, bundle: "Bundle") -> _Serving:
         live = {name: self._ready(channel.live, bundle) for name, channel in bundle.channels.items()}
         canary = {
             name: self._ready(channel.canary, bundle) for name, channel in bundle.channels.items() if channel.canary
@@ -275,7 +278,7 @@ class Runtime:
             raise DataError(f"a retriever for {unknown[0]!r}, which is not in the bundle", hint=did_you_mean(unknown[0], live))  # fmt: skip
         return _Serving(bundle=bundle, live=live, canary=canary, models=self._models(bundle, [*live.values(), *canary.values()]))  # fmt: skip
 
-    def _ready(self, release: Release, bundle: Bundle) -> "Lane":
+    def _ready(self, release: "Release", bundle: "Bundle") -> "Lane":
         from promptops.runtime.lane import Lane
 
         lane = Lane(release, bundle.models, self._shared, retriever=self._retrievers.get(release.name))
@@ -283,8 +286,10 @@ class Runtime:
         lane.expiry_state()
         return lane
 
-    def _models(self, bundle: Bundle, lanes: "Sequence[Lane]") -> Models:
+    def _models(self, bundle: "Bundle", lanes: "Sequence[Lane]") -> "Models":
         """Clients for every model that may be asked. Raises DataError naming all aliases without an endpoint."""
+        from promptops.runtime.models import Models, local_client
+
         clients: dict[str, Client] = dict(self._clients)
         endpoints: dict[str, Endpoint] = {}
         problems: list[Problem] = []
@@ -312,6 +317,8 @@ class Runtime:
         return Models(bundle.models, endpoints, clients)
 
     def _pointer_stamp(self) -> tuple[int, int] | None:
+        from promptops.runtime.pointer import POINTER
+
         try:
             state = (self._path / POINTER).stat()
         except OSError:
@@ -337,6 +344,9 @@ class Runtime:
 
     def _after_fork(self) -> None:
         """A forked child has the bundle and none of the threads, locks and connections of its parent."""
+        from promptops.runtime.cache import Flights
+        from promptops.runtime.flow import Workers
+
         self._pid = os.getpid()
         self._reloading = threading.Lock()
         shared = self._shared
@@ -360,8 +370,7 @@ def _load_what_requests_need(*, over_http: bool, semantic: bool) -> None:
     """Import now what the first request would import: a second then, in an event loop, is a second for all who wait."""
     from importlib import import_module
 
-    wanted = ["promptops.runtime.pipeline", "promptops.models.base"]
-    wanted += ["promptops.models.http", "aiohttp"] if over_http else []
+    wanted = ["promptops.models.http", "aiohttp"] if over_http else []
     wanted += ["numpy"] if semantic else []
     for name in wanted:
         import_module(name)
