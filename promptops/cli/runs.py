@@ -214,7 +214,7 @@ def _other(project: "Project", text: str, option: str) -> "StoreAddress":
                 why="others on this machine can read it",
                 hint="set PGPASSWORD or PGPASSFILE instead",
             )
-        return StoreAddress(root=project.root, url=text)
+        return project.shared_store(text)
     if text:
         folder = Path(text).resolve()
         if folder == project.root.resolve() or not folder.is_dir():

@@ -18,6 +18,7 @@ from promptops.project.tree import Tree, decode_text
 
 LOCAL = "local"
 STORE_FOLDER = ".promptops"
+TEXTS_MIN_BYTES = 65_536
 _SECRET_KEY = re.compile(r"(?:api_?key|token|secret|password)$", re.IGNORECASE)
 _VARIABLE_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SECRET_VALUE = re.compile(
@@ -35,7 +36,9 @@ _VARIABLES = {
     "PROMPTOPS_DEFAULT_MODEL": "default_model",
     "PROMPTOPS_CONCURRENCY": "concurrency",
     "PROMPTOPS_STORE": "store",
+    "PROMPTOPS_TEXTS": "texts",
 }
+_TEXTS_SCHEMES = tuple(f"{scheme}://" for scheme in ("s3", "gs", "az", "abfs", "file", "memory"))
 _STORE_SCHEMES = ("postgresql://", "postgres://")
 
 
@@ -81,8 +84,10 @@ class Config:
     outage_patience_s: float = 60.0
     store: str = field(default=LOCAL, repr=False)
     """`local`, or the address of a server; with a password only where it comes from the environment."""
-    store_chosen: bool = False
-    """Whether whoever runs this named the store, and not a file that a change could edit."""
+    texts: str = ""
+    texts_min_bytes: int = TEXTS_MIN_BYTES
+    chosen: frozenset[str] = frozenset()
+    """Which of `store` and `texts` whoever runs this named, and not a file that a change could edit."""
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
 
@@ -125,6 +130,9 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
             problems.append(
                 Problem(what=f"price of model {alias!r}: {error}", where=f"{where}:{_line(text, ('models', alias))}")
             )
+    if "texts" in values and values.get("store", LOCAL) == LOCAL:
+        problems.append(Problem(what="`texts` is for a shared store", where=f"{where}:{_line(text, ('texts',))}",
+                                hint='set `store = "postgresql://..."`, or delete it'))  # fmt: skip
     name = settings.get("default_model", LOCAL)
     if name != LOCAL and not name.startswith(LOCAL + ":") and name not in values.get("models", {}):
         stated = name == values.get("default_model")
@@ -135,7 +143,7 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
     if problems:
         raise DataError(problems=problems)
     release = values.get("release", {})
-    settings["store_chosen"] = "store" in settings and settings["store"] != values.get("store")
+    settings["chosen"] = frozenset(name for name in ("store", "texts") if settings.get(name) != values.get(name))
     return Config(
         models=models, release=ReleaseConfig(**{**release, "accepted": tuple(release.get("accepted", ()))}), **settings
     )
@@ -194,9 +202,9 @@ def _secrets(value: Any, where: str, text: str, path: tuple[str, ...] = ()) -> l
     if isinstance(value, str) and path[-1:] == ("api_key_env",) and not _VARIABLE_NAME.fullmatch(value):
         return [Problem(what=f"`{'.'.join(path)}` ({mask(value)}) is not the name of an environment variable", where=f"{where}:{_line(text, path)}",
                         hint="put the key into a variable such as OPENAI_API_KEY and name that")]  # fmt: skip
-    if isinstance(value, str) and path == ("store",) and has_password(value):
-        return [Problem(what="a password in `store`", where=f"{where}:{_line(text, path)}",
-                        hint="leave it out, and set PGPASSWORD or PGPASSFILE where promptops runs")]  # fmt: skip
+    if isinstance(value, str) and path in (("store",), ("texts",)) and has_password(value):
+        return [Problem(what=f"a password in `{path[0]}`", where=f"{where}:{_line(text, path)}",
+                        hint="leave it out; PGPASSWORD, PGPASSFILE or what the storage reads is for where promptops runs")]  # fmt: skip
     if isinstance(value, str) and path and (_SECRET_VALUE.search(value) or _SECRET_KEY.search(path[-1])):
         return [Problem(what=f"a secret in `{'.'.join(path)}` ({mask(value)})", where=f"{where}:{_line(text, path)}",
                         hint="put it into an environment variable and name that in `api_key_env`")]  # fmt: skip
@@ -231,6 +239,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             if not value.isdecimal() or not 1 <= int(value) <= 1024:
                 raise DataError(f"{variable} is {value[:20]!r}", hint="set a number from 1 to 1024")
             found[key] = int(value)
+        elif key == "texts" and not value.startswith(_TEXTS_SCHEMES):
+            raise DataError(
+                f"{variable} is no place for texts",
+                hint="write s3://BUCKET/PREFIX, gs://, az://, abfs:// or file:///FOLDER",
+            )
         elif key == "store" and value != LOCAL and not value.startswith(_STORE_SCHEMES):
             raise DataError(
                 f"{variable} is no address of a store", hint="write postgresql://USER@HOST/DATABASE, or local"
@@ -286,12 +299,12 @@ def _allowed_by(environment: Mapping[str, str]) -> list[str]:
     return [name.strip() for name in environment.get("PROMPTOPS_ALLOWED_HOSTS", "").split(",") if name.strip()]
 
 
-def check_store_hosts(hosts: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raises RefusedError for a server named by a file of the project that whoever runs this has not allowed."""
+def check_places(key: Literal["store", "texts"], hosts: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raises RefusedError for a server or bucket named by a file of the project that whoever runs this has not allowed."""
     for host in hosts:
         if host not in LOOPBACK and not any(fnmatchcase(host, pattern) for pattern in _allowed_by(environment)):
-            raise RefusedError(f"host {host[:80]!r} of `store` is not allowed", why="answers and the login of whoever runs this would be sent there",
-                               hint=f"if you trust it, set PROMPTOPS_ALLOWED_HOSTS={host[:80]}, or name the store in PROMPTOPS_STORE")  # fmt: skip
+            raise RefusedError(f"{host[:80]!r} of `{key}` is not allowed", why="answers, with the login of whoever runs this, would be sent there",
+                               hint=f"if you trust it, set PROMPTOPS_ALLOWED_HOSTS={host[:80]}, or name it in PROMPTOPS_{key.upper()}")  # fmt: skip
 
 
 def check_host(model: ModelConfig, environment: Mapping[str, str]) -> None:

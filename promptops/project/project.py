@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from promptops.core.digest import digest
 from promptops.core.errors import DataError, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.names import is_name
-from promptops.project.config import LOCAL, Config, check_store_hosts, find_root, load_config
+from promptops.project.config import LOCAL, Config, check_places, find_root, load_config
 from promptops.project.git import Git, GitTree
 from promptops.project.tree import OverlayTree, Tree, WorkTree
 
@@ -58,13 +59,21 @@ class Project:
 
     @property
     def store_at(self) -> "StoreAddress":
-        """Where its runs are kept. Raises RefusedError for a server that only a file of the project names."""
+        """Where its runs are kept. Raises RefusedError for a server or bucket that only a file of the project names."""
+        address = self.shared_store("" if self.config.store == LOCAL else self.config.store)
+        if "store" not in self.config.chosen:
+            check_places("store", address.hosts, os.environ)
+        return address
+
+    def shared_store(self, url: str) -> "StoreAddress":
+        """A store at an address that whoever runs this names, with the project's place for large texts; '' is the project's folder."""
         from promptops.project.store import StoreAddress
 
-        address = StoreAddress(root=self.root, url="" if self.config.store == LOCAL else self.config.store)
-        if not self.config.store_chosen:
-            check_store_hosts(address.hosts, os.environ)
-        return address
+        texts = self.config.texts if url else ""
+        bucket = "" if texts.startswith(("file:", "memory:")) else urlsplit(texts).netloc
+        if bucket and "texts" not in self.config.chosen:
+            check_places("texts", [bucket], os.environ)
+        return StoreAddress(root=self.root, url=url, texts=texts, texts_min_bytes=self.config.texts_min_bytes)
 
     def names(self) -> list[str]:
         from promptops.project.prompts import prompt_names

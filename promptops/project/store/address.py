@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from promptops.core.errors import DataError
-from promptops.project.config import LOOPBACK, STORE_FOLDER
+from promptops.project.config import LOOPBACK, STORE_FOLDER, TEXTS_MIN_BYTES
 from promptops.project.store.base import Store
 from promptops.project.store.folder import FILE, prepare_folder
 from promptops.project.store.sqlite import open_sqlite
@@ -26,6 +26,8 @@ class StoreAddress:
 
     root: Path
     url: str = field(default="", repr=False)
+    texts: str = ""
+    texts_min_bytes: int = TEXTS_MIN_BYTES
 
     @property
     def exists(self) -> bool:

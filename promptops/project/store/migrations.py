@@ -69,7 +69,8 @@ begin
     return greatest(0.0, wait_s);
 end $$;
 """
-MIGRATIONS = (_FIRST,)
+_TEXTS = "alter table answers add column text_sha256 text not null default ''"
+MIGRATIONS = (_FIRST, _TEXTS)
 VERSION = len(MIGRATIONS)
 
 

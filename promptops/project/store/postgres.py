@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from promptops.project.store.rows import (
     read_result,
     read_verdict,
 )
+from promptops.project.store.texts import Texts
 
 if TYPE_CHECKING:
     import psycopg
@@ -39,6 +41,7 @@ _COLUMNS = {
     "answers": {
         "key": "text", "outcome": "text", "text": "text", "detail": "text", "model": "text", "input_tokens": "bigint", "output_tokens": "bigint",
         "usage_trusted": "smallint", "cost_nanousd": "bigint", "latency_s": "double precision", "created_at": "text",
+        "text_sha256": "text",
     },
     "results": {
         "run_id": "text", "case_id": "text", "draw": "integer", "category": "text", "tags": "text", "grouped": "text", "line": "bigint",
@@ -81,6 +84,7 @@ class PostgresStore(Store):
         self._ids: Iterator[int] = iter(())
         self._deferred: list[Statement] | None = None
         self._prepared = False
+        self._texts = Texts(address.texts, address.texts_min_bytes) if address.texts else None
         self._link = Link(_conninfo(address), self.where, patience_s=address.patience_s, on_connect=self._connected)
 
     def _connected(self, connection: "psycopg.Connection") -> None:
@@ -227,7 +231,7 @@ class PostgresStore(Store):
 
     def _write(self, intents: Sequence[tuple[Any, ...]]) -> None:
         rows: dict[str, Iterable[tuple[Any, ...]]] = {
-            "answers": sorted(map(_answer_row, self._answers.values())), "results": _first_of_each(self._results, 3),
+            "answers": self._answer_rows(), "results": _first_of_each(self._results, 3),
             "verdicts": map(_verdict_row, _first_of_each(self._verdicts, 6)), "attempts": intents,
         }  # fmt: skip
         if self._deferred is not None:
@@ -237,6 +241,15 @@ class PostgresStore(Store):
             parameters = (_json(_ENDED, ended), *(_json(_COLUMNS[table], found) for table, found in rows.items()))
             self._link.run(lambda connection: connection.execute(_write_sql(), parameters))
         self.drop_buffers()
+
+    def _answer_rows(self) -> list[tuple[Any, ...]]:
+        """What is buffered; large texts are put where they belong first."""
+        rows = sorted(map(_answer_row, self._answers.values()))
+        if self._texts is None:
+            return rows
+        large = {row[0]: self._answers[row[0]].text for row in rows if len(row[2].encode()) >= self._texts.min_bytes}
+        names = dict(zip(large, self._texts.put(large.values()), strict=True))
+        return [(*row[:2], "", *row[3:-1], names[row[0]]) if row[0] in names else row for row in rows]
 
     def _find_answers(self, keys: Sequence[str]) -> Iterable[tuple[Any, ...]]:
         return self._rows(
@@ -255,7 +268,18 @@ class PostgresStore(Store):
         )
 
     def _read_answers(self, rows: Sequence[tuple[Any, ...]]) -> list[StoredAnswer]:
-        return [read_answer((*row[:2], *map(_unescape, row[2:5]), *row[5:])) for row in rows]
+        large = [row[-1] for row in rows if row[-1]]
+        if large and self._texts is None:
+            raise DataError(
+                "texts of this store are kept elsewhere",
+                where=self.where,
+                hint="set `texts` as those who wrote them have",
+            )
+        texts = self._texts.get(large) if self._texts else {}
+        return [
+            read_answer((*row[:2], texts.get(row[-1], _unescape(row[2])), *map(_unescape, row[3:5]), *row[5:-1]))
+            for row in rows
+        ]
 
     def results(self, run_id: str) -> Iterator[Result]:
         return (read_result(row) for row in self._pages("results", ("case_id", "draw"), run_id, ("", -1)))
@@ -340,6 +364,19 @@ class PostgresStore(Store):
                 connection.execute(
                     f"insert into {table} ({names}) select {names} from staged_{table} order by {order}, place on conflict do nothing".encode()
                 )
+
+    def delete_runs(self, run_ids: Iterable[str]) -> tuple[int, int]:
+        removed = super().delete_runs(run_ids)
+        if self._texts:
+            self._texts.sweep(self._used_texts, datetime.now(UTC))
+        return removed
+
+    def _used_texts(self, names: list[str]) -> set[str]:
+        rows = self._rows(
+            "select distinct text_sha256 from answers join json_array_elements_text(?::json) as wanted on text_sha256 = wanted.value",
+            (_dumps(names),),
+        )
+        return {str(row[0]) for row in rows}
 
     def _kept(self, table: str) -> str:
         return table
@@ -440,7 +477,7 @@ def _first_of_each(rows: Iterable[tuple[Any, ...]], width: int) -> list[tuple[An
 
 def _answer_row(answer: StoredAnswer) -> tuple[Any, ...]:
     key, outcome, text, detail, model, *rest = answer_row(answer)
-    return (key, outcome, _escape(text), _escape(detail), _escape(model), *rest)
+    return (key, outcome, _escape(text), _escape(detail), _escape(model), *rest, "")
 
 
 def _verdict_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
