@@ -10,7 +10,9 @@ from promptops.cli import service
 from promptops.core.errors import ExitCode
 
 if TYPE_CHECKING:
-    from promptops.runtime.bundle import Bundle, Trust
+    from rich.text import Text
+
+    from promptops.runtime.bundle import Bundle, Release, Trust
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Place = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder or a .tar.")]
@@ -81,6 +83,8 @@ def export(
         return ExitCode.OK
     emit(_title("EXPORTED", bundle, f"{len(files)} files, {sum(map(len, files.values())):,} bytes in {output}"))
     emit(_releases(bundle))
+    for line in _classifiers(bundle):
+        emit(line)
     emit(
         next_line(
             command(
@@ -139,10 +143,11 @@ def show_bundle(bundle: Place, as_json: Json = False) -> int:
                      ", ".join(rule.name for rule in settings.budgets) or "none", ", ".join(show(check.name).plain for check in release.checks) or "none",
                      " > ".join(step.step for step in settings.fallback))  # fmt: skip
     emit(grid)
-    for name, channel in found.channels.items():
-        for shipped in (channel.live, channel.canary):
-            if shipped is not None and shipped.expiry is not None:
-                emit(show(f"{name} {shipped.version} expires {shipped.expiry.expires}"))
+    for shipped in _shipped(found):
+        if shipped.expiry is not None:
+            emit(show(f"{shipped.name} {shipped.version} expires {shipped.expiry.expires}"))
+    for line in _classifiers(found):
+        emit(line)
     return ExitCode.OK
 
 
@@ -250,6 +255,18 @@ def _releases(bundle: "Bundle") -> Any:
     return grid
 
 
+def _shipped(bundle: "Bundle") -> "list[Release]":
+    return [item for channel in bundle.channels.values() for item in (channel.live, channel.canary) if item is not None]
+
+
+def _classifiers(bundle: "Bundle") -> "list[Text]":
+    """What the classifiers of the fallback are worth, measured out of fold."""
+    from promptops.release.bundle_diff import learned_from
+    from promptops.report.show import show
+
+    return [show(f"classifier of {item.name} {item.version}: {learned}") for item in _shipped(bundle) if (learned := learned_from(item))]  # fmt: skip
+
+
 def _json(bundle: "Bundle") -> dict[str, Any]:
     return {
         "digest": bundle.digest, "channel": bundle.channel, "development": bundle.development,
@@ -257,6 +274,7 @@ def _json(bundle: "Bundle") -> dict[str, Any]:
             name: {
                 "seq": channel.seq, "version": channel.live.version, "commit": channel.live.commit, "prompt_digest": channel.live.digest,
                 "evidence": channel.live.evidence, "expires": channel.live.expiry.expires if channel.live.expiry else "",
+                "classifier": dict(channel.live.classifier.evidence) if channel.live.classifier else None,
                 "canary": channel.canary.version if channel.canary else None, "percent": channel.percent,
                 "revoked": sorted(channel.revoked), "runtime": channel.live.settings.as_json(),
             }

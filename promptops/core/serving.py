@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Dimension = Literal["tenant", "feature", "model"]
 _nanousd = lru_cache(parse_usd)
-LADDER = ("stale", "search", "rules", "queue", "text")
+LADDER = ("stale", "search", "classifier", "rules", "queue", "text")
 """Steps of the fallback ladder, in the order they are tried."""
 
 
@@ -95,11 +95,12 @@ class BudgetRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackStep:
-    """A rung of the ladder; `text` for the step `text`, `min_score` (BM25) for `search`."""
+    """A rung of the ladder; `text` for the step `text`, `min_score` (BM25) for `search`, `min_confidence` (0..1) for `classifier`."""
 
     step: str
     text: str = ""
     min_score: float = 0.0
+    min_confidence: float = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

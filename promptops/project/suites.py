@@ -278,6 +278,12 @@ class _Builder:
             at = ("runtime", "fallback", number)
             if step.step == "rules" and "rules" not in prompt.rules:
                 self._problem(at, "the step `rules` needs rules", "write the section `rules:` of rules.yaml")
+            if step.step == "classifier" and "classifier" not in prompt.rules:
+                self._problem(
+                    at,
+                    "the step `classifier` needs to know what to predict",
+                    "write the section `classifier:` of rules.yaml",
+                )
             if step.step == "search" and not prompt.knowledge:
                 self._problem(at, "the step `search` needs knowledge", "give the prompt a `knowledge:` section")
             if step.step == "search" and prompt.output_format == "json" and "search" not in prompt.rules:

@@ -46,7 +46,7 @@ def _view(release: Release) -> dict[str, Json]:
         "version": release.version, "prompt digest": release.digest, "evidence": release.evidence, "expires": release.expiry.expires if release.expiry else "", "params": dict(prompt.params),
         "online checks": ", ".join(sorted(check.name for check in release.checks)),
         "knowledge": f"{len(prompt.knowledge.passages)} passages {release.knowledge_digest[:12]}" if prompt.knowledge else "",
-        "router": _brief(release.router), "semantic cache": _brief(release.cache),
+        "router": _brief(release.router), "semantic cache": _brief(release.cache), "classifier": learned_from(release),
     }  # fmt: skip
     for number, message in enumerate(prompt.messages, 1):
         view[f"message {number} ({message.role})"] = message.template.source
@@ -72,6 +72,14 @@ def _differing(prompt: str, old: Mapping[str, Json], new: Mapping[str, Json]) ->
 def _text(value: Json) -> str:
     text = "" if value is None else readable(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+def learned_from(release: Release) -> str:
+    """What the classifier of the fallback ladder is worth, in words; '' for none."""
+    if release.classifier is None:
+        return ""
+    seen = release.classifier.evidence
+    return f"sure enough (>= {seen['min_confidence']:g}) of {seen['answered']} of {seen['cases']} golden cases, right in {seen['right']} of those, out of fold"
 
 
 def _brief(raw: bytes | None) -> str:

@@ -13,10 +13,11 @@ from promptops.core.checks.document import check_document
 from promptops.core.errors import DataError, Problem
 from promptops.core.jsontext import Json, canonical_json, parse_json
 from promptops.core.serving import Settings, parse_settings
-from promptops.evaluation.clients import identify
+from promptops.evaluation.clients import identify, input_names
 from promptops.evaluation.judge import subject_of
 from promptops.project.config import Config, ModelConfig, load_config, resolve_model
 from promptops.project.git import GitTree
+from promptops.project.golden import read_cases
 from promptops.project.project import Evaluable, Project
 from promptops.runtime.bundle import (  # fmt: skip
     FORMAT,
@@ -173,6 +174,9 @@ def _release_files(shipped: Shipped) -> dict[str, bytes]:
     }  # fmt: skip
     if prompt.knowledge:
         files["knowledge.json"] = knowledge_document(prompt)
+    for step in shipped.settings.fallback:
+        if step.step == "classifier":
+            files["classifier.json"] = _classifier(evaluable, step.min_confidence)
     found = {f"{folder}/{name}": canonical_json(value) for name, value in files.items()}
     for name, path in (("router.json", f"prompts/{prompt.name}/router.json"), ("cache.json", f"prompts/{prompt.name}/cache.json")):  # fmt: skip
         try:
@@ -182,6 +186,17 @@ def _release_files(shipped: Shipped) -> dict[str, bytes]:
     if shipped.evidence:
         found[f"evidence/{_digest(shipped.evidence).removeprefix('sha256:')}.json"] = shipped.evidence
     return found
+
+
+def _classifier(evaluable: Evaluable, min_confidence: float) -> dict[str, Json]:
+    """The numbers that the step `classifier` answers by, learned from the golden cases of the commit."""
+    from promptops.models.local.rules import Rules
+    from promptops.release.fallback_classifier import fit_classifier
+
+    prompt, text = evaluable.prompt, input_names(evaluable.prompt)
+    rules = Rules(prompt.rules.get("rules", {}), text)
+    cases = read_cases(evaluable.tree, evaluable.suite, evaluable.scan)
+    return fit_classifier(prompt.rules["classifier"], text, rules, cases, min_confidence=min_confidence).as_json()
 
 
 def _documents(checks: Iterable[Check], online: frozenset[str]) -> list[dict[str, Json]]:

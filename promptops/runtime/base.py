@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from promptops.core.jsontext import Json
     from promptops.core.knowledge import Passage
 
-Source = Literal["model", "cache", "semantic", "stale", "search", "rules", "queue", "text"]
+Source = Literal["model", "cache", "semantic", "stale", "search", "classifier", "rules", "queue", "text"]
 """Where an answer came from. `model`, `cache` and `semantic` are whole answers; the rest stand in for one (`degraded`)."""
 
 

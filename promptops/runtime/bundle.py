@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from promptops.core.checks import Check
     from promptops.core.money import Price
     from promptops.core.prompt import Prompt
+    from promptops.models.local.linear import LinearClassifier
     from promptops.runtime.formats import BundleFormat
 
 FORMAT = 1
@@ -83,6 +84,7 @@ class Release:
     knowledge_digest: str = ""
     router: bytes | None = None
     cache: bytes | None = None
+    classifier: "LinearClassifier | None" = None
     expiry: Expiry | None = None
 
     def checks_for(self, category: str) -> "tuple[Check, ...]":
@@ -358,6 +360,19 @@ class _Reader:
             parse(raw, where=name)
         return raw
 
+    def _classifier(self, folder: str, settings: Settings) -> "LinearClassifier | None":
+        """The numbers of the step `classifier`, which must be there when it is, and only then."""
+        from promptops.models.local.linear import parse_classifier
+
+        if all(step.step != "classifier" for step in settings.fallback):
+            return None
+        name = f"{folder}/classifier.json"
+        document = self._file(name, "classifier")
+        try:
+            return parse_classifier(document)
+        except ValueError as error:
+            raise RefusedError(f"{name} is not a classifier", where=self.where, why=str(error)) from None
+
     def _optional(self, name: str) -> bytes | None:
         self.used.add(name)
         return self.files.get(name)
@@ -396,6 +411,7 @@ class _Reader:
             prompt=prompt, settings=settings, checks=checks, checks_by_category=by_category,
             knowledge_digest=self.manifest["files"].get(f"{folder}/knowledge.json", {}).get("sha256", ""),
             router=self._learned(f"{folder}/router.json"), cache=self._learned(f"{folder}/cache.json"),
+            classifier=self._classifier(folder, settings),
             expiry=Expiry.of(stated.get("expires", ""), settings.expires_days),
         )  # fmt: skip
 

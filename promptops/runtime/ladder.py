@@ -7,7 +7,7 @@ from promptops.runtime.base import Reply, Source
 from promptops.runtime.cache import Kept, partition_of
 from promptops.runtime.flow import Work
 from promptops.runtime.job import SPARE_S, Flow, Job, ask_state, make_reply
-from promptops.runtime.stand_in import StandIn, queue_payload, rules_answer, search_answer
+from promptops.runtime.stand_in import StandIn, classifier_answer, queue_payload, rules_answer, search_answer
 from promptops.runtime.state import StateError
 
 
@@ -42,6 +42,14 @@ def _stale(job: Job, _step: FallbackStep, reason: str) -> Flow:
 def _search(job: Job, step: FallbackStep, reason: str) -> Flow:
     found = search_answer(job.lane.release.prompt, job.lane.library, job.request, step)
     return (yield from _stand_in(job, found, "search", reason))
+
+
+def _classifier(job: Job, step: FallbackStep, reason: str) -> Flow:
+    passages = job.outside if job.outside is not None else job.lane.library.retrieve(job.request.inputs)
+    found, confidence = classifier_answer(job.lane.classifier, job.lane.release.prompt, job.request, passages, step)
+    if found is None:
+        job.step("classifier", "unsure", f"{confidence:.2f} is below {step.min_confidence:g}")
+    return (yield from _stand_in(job, found, "classifier", reason))
 
 
 def _rules(job: Job, _step: FallbackStep, reason: str) -> Flow:
@@ -82,5 +90,5 @@ def _text(job: Job, step: FallbackStep, reason: str) -> Flow:
 
 
 _RUNGS: dict[str, Callable[[Job, FallbackStep, str], Flow]] = {
-    "stale": _stale, "search": _search, "rules": _rules, "queue": _queue, "text": _text,
+    "stale": _stale, "search": _search, "classifier": _classifier, "rules": _rules, "queue": _queue, "text": _text,
 }  # fmt: skip

@@ -15,7 +15,7 @@ from promptops.runtime.grounding import Library
 from promptops.runtime.guardrails import Guard
 from promptops.runtime.pace import ExtraCalls, Latencies
 from promptops.runtime.router import Router, parse_router, routing_text
-from promptops.runtime.stand_in import open_rules
+from promptops.runtime.stand_in import open_classifier, open_rules
 from promptops.runtime.state import MemoryState, State, StateError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Lane:
         self.library = Library(release.prompt)
         self.guard = Guard(release)
         self.rules = open_rules(release.prompt) if any(step.step == "rules" for step in settings.fallback) else None
+        self.classifier = open_classifier(release)
         self.router: Router | None = parse_router(release.router) if release.router is not None else None
         self._told = ""
         self._new_budgets()

@@ -13,12 +13,12 @@ from promptops.core.suite import Case
 from promptops.models.base import ModelRequest
 from promptops.models.local import input_text
 from promptops.models.local.folds import Labelled, labelled, one_thread, splits, text_key
+from promptops.models.local.linear import HINT_WEIGHT, NGRAMS, hint_of
 from promptops.models.local.rules import Rules
 
-_DEFAULT_FOLDS = 10
+DEFAULT_FOLDS = 10
 _BOOSTED_FOLDS = 4
-_DEFAULT_REGULARIZATION = 10.0
-_HINT_WEIGHT = 0.5
+DEFAULT_REGULARIZATION = 10.0
 _COMPONENTS = 40
 Kind = Literal["classifier", "boosted"]
 
@@ -34,8 +34,8 @@ class Classifier:
     ) -> None:  # fmt: skip
         self._text, self._rules, self._kind = text, rules, kind
         self._fields: tuple[str, ...] = tuple(settings["fields"])
-        self._regularization: float = settings.get("regularization", _DEFAULT_REGULARIZATION)
-        folds = settings.get("folds", _DEFAULT_FOLDS) if kind == "classifier" else _BOOSTED_FOLDS
+        self._regularization: float = settings.get("regularization", DEFAULT_REGULARIZATION)
+        folds = settings.get("folds", DEFAULT_FOLDS) if kind == "classifier" else _BOOSTED_FOLDS
         rows, extra = labelled(kind, cases, text), labelled(kind, more, text)
         with one_thread():
             self._predictions = self._cross_validate(rows, extra, folds=folds, seed=settings.get("seed", 0))
@@ -74,21 +74,34 @@ class Classifier:
         from sklearn.feature_extraction import DictVectorizer
 
         said = [self._rules.values(ModelRequest(messages=(), inputs=row.inputs), {}) for row in rows]
-        marks = [{f"{name}={values[name]}": _HINT_WEIGHT for name in self._fields if name in values} for values in said]
+        marks = [
+            {hint_of(name, values[name]): HINT_WEIGHT for name in self._fields if name in values} for values in said
+        ]
         return DictVectorizer().fit_transform(marks)
 
     def _fit_predict(self, seen: Any, labels: list[str], unseen: Any, seed: int) -> list[str]:
         if len(set(labels)) == 1 or not seen.shape[1]:
             return [max(sorted(set(labels)), key=labels.count)] * unseen.shape[0]
-        model = _boosted(seed) if self._kind == "boosted" else _linear(self._regularization)
+        model = _boosted(seed) if self._kind == "boosted" else linear_model(self._regularization)
         return [str(label) for label in model.fit(seen, labels).predict(unseen)]
 
 
-def _linear(regularization: float) -> Any:
+def linear_model(regularization: float) -> Any:
+    """The estimator, one binary one for each class."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
     return OneVsRestClassifier(LogisticRegression(C=regularization, solver="liblinear", class_weight="balanced"))
+
+
+def vectorizers() -> tuple[Any, Any]:
+    """TF-IDF of words, and of characters within words; `linear` in this package cuts texts the same way."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return (
+        TfidfVectorizer(sublinear_tf=True, strip_accents="unicode"),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=NGRAMS, min_df=2, sublinear_tf=True, max_features=20_000),
+    )
 
 
 def _boosted(seed: int) -> Any:
@@ -113,13 +126,9 @@ def _components(seen: Any, unseen: Any, seed: int) -> tuple[Any, Any]:
 def _features(seen: list[str], unseen: list[str], seen_hints: Any, unseen_hints: Any) -> tuple[Any, Any]:
     """TF-IDF of words and of character n-grams, learnt from the seen texts only, beside the hints."""
     from scipy.sparse import hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
     parts = [(seen_hints, unseen_hints)]
-    for vectorizer in (
-        TfidfVectorizer(sublinear_tf=True, strip_accents="unicode"),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=2, sublinear_tf=True, max_features=20_000),
-    ):
+    for vectorizer in vectorizers():
         try:
             parts.append((vectorizer.fit_transform(seen), vectorizer.transform(unseen)))
         except ValueError:  # no term in any text, or none in two of them

@@ -62,6 +62,7 @@ def splits(name: str, rows: Sequence[Labelled], *, folds: int, seed: int) -> Ite
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Numerical libraries keep to one thread: on small problems more of them only wait for each other (3 times the CPU)."""
+    import sklearn.linear_model  # noqa: F401 - only libraries that are loaded can be limited
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1):
