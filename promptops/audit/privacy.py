@@ -1,9 +1,8 @@
-"""What is kept of one tenant, erased: cached answers, queued requests, events; and looked for again."""
+"""What is kept of one tenant, or longer than the window: erased from caches, queues and events, and looked for again."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,17 @@ from promptops.runtime.queue.base import MAX_JOBS, DurableQueue, Job
 from promptops.runtime.state import StateError
 from promptops.runtime.state.opening import open_state
 from promptops.runtime.telemetry import tenant_hash
+from promptops.runtime.telemetry.outbox import DAY_S, iso
+from promptops.runtime.telemetry.rewriting import (
+    lines_of,
+    lock_of,
+    older_files,
+    older_than,
+    prune_events,
+    rewrite_events,
+    set_aside,
+)
+from promptops.runtime.telemetry.stream import EventStream, shown_address
 
 Kind = Literal["cache", "queue", "events"]
 
@@ -45,7 +55,7 @@ def erase_cache(address: str, tenant: str) -> Erased:
     except StateError as error:
         raise _unusable("the cache", error) from error
     _wipe_free_pages(address)
-    return Erased(kind="cache", place=_shown(address), erased=erased, left=left)
+    return Erased(kind="cache", place=shown_address(address), erased=erased, left=left)
 
 
 def erase_queue(address: str, tenant: str) -> Erased:
@@ -60,7 +70,7 @@ def erase_queue(address: str, tenant: str) -> Erased:
     except StateError as error:
         raise _unusable("the queue", error) from error
     _wipe_free_pages(address)
-    return Erased(kind="queue", place=_shown(address), erased=len(jobs), left=left)
+    return Erased(kind="queue", place=shown_address(address), erased=len(jobs), left=left)
 
 
 def _jobs_of(queue: DurableQueue, tenant: str) -> Iterator[Job]:
@@ -77,12 +87,6 @@ def _unusable(what: str, error: StateError) -> EvaluationError:
     return EvaluationError(
         f"{what} cannot be used", why=str(error)[:200], hint="what was erased stays erased; run it again"
     )
-
-
-def _shown(address: str) -> str:
-    """An address without the password in it."""
-    scheme, separator, rest = address.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _need_file(address: str) -> None:
@@ -114,50 +118,56 @@ def erase_events(path: Path, tenant: str, *, salt: str = "") -> Erased:
 
     Services go on writing: they find the file moved, and open a new one. What they wrote until then becomes part of FILE.1.
     """
-    mark = tenant_hash(tenant, salt).encode()
-    aside = path.with_name(f"{path.name}.erasing")
-    if not (path.exists() or aside.exists() or _older(path)):
+    mark, aside = tenant_hash(tenant, salt).encode(), set_aside(path)
+    if not (path.exists() or aside.exists() or older_files(path)):
         raise DataError("no events file", where=str(path))
+
+    def erase() -> int:
+        files = (*older_files(path), aside, *(() if aside.exists() else (path,)))
+        ids = {found for file in files for line in lines_of(file) if mark in line and (found := _id(line))}
+        return rewrite_events(
+            path, lambda: lambda line: mark in line or (b'"feedback_' in line and _about(line) in ids)
+        )
+
+    with _locked(path):
+        cut_short = erase() if aside.exists() else 0
+        erased = cut_short + erase()
+    left = sum(mark in line for file in (*older_files(path), path) for line in lines_of(file))
+    return Erased(kind="events", place=str(path), erased=erased, left=left)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """No service rotates the file meanwhile. Raises EvaluationError when one does, or the disk is full."""
     from filelock import FileLock, Timeout
 
     try:
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=10):
-            erased = _erase_files(path, aside, mark) if aside.exists() else 0  # an erasure that was cut short
-            erased += _erase_files(path, aside, mark)
+        with FileLock(lock_of(path), timeout=10):
+            yield
     except Timeout as error:
         raise EvaluationError("a service is rotating the events", where=str(path), hint="run it again") from error
     except OSError as error:
         raise EvaluationError("the events cannot be rewritten", where=str(path), why=error.strerror or "", hint="no event is lost; run it again") from error  # fmt: skip
-    files = [*_older(path), *([path] if path.exists() else [])]
-    left = sum(mark in line for file in files for line in _lines(file))
-    return Erased(kind="events", place=str(path), erased=erased, left=left)
 
 
-def _erase_files(path: Path, aside: Path, mark: bytes) -> int:
-    first = path.with_name(f"{path.name}.1")
-    if path.exists() and not aside.exists():
-        path.replace(aside)
-    older = _older(path)
-    ids = {found for file in (*older, aside) for line in _lines(file) if mark in line and (found := _id(line))}
-    erased = 0
-    for file in older:
-        if file != first:
-            erased += _rewrite((file,), file, mark, ids)
-    erased += _rewrite((first, aside), first, mark, ids)
-    aside.unlink(missing_ok=True)
-    return erased
+def erase_stream(address: str, tenant: str, *, salt: str = "") -> Erased:
+    """Take the events of a tenant, and feedback on them, out of a Redis stream of events."""
+    mark = tenant_hash(tenant, salt).encode()
+    ids: set[bytes] = set()
 
+    def of_tenant(line: bytes) -> bool:
+        if mark in line:
+            ids.add(_id(line))
+            return True
+        return b'"feedback_' in line and _about(line) in ids  # feedback comes after its reply
 
-def _older(path: Path) -> list[Path]:
-    return [found for found in path.parent.glob(f"{path.name}.*") if found.suffix[1:].isdigit()]
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    try:
-        with file.open("rb") as lines:
-            yield from lines
-    except FileNotFoundError:
-        return
+    with closing(EventStream(address)) as stream:
+        try:
+            erased = stream.remove(of_tenant)
+            left = sum(mark in line for line in stream.lines())
+        except StateError as error:
+            raise _unusable("the stream of events", error) from error
+    return Erased(kind="events", place=shown_address(address), erased=erased, left=left)
 
 
 def _id(line: bytes) -> bytes:
@@ -167,25 +177,57 @@ def _id(line: bytes) -> bytes:
         return b""
 
 
-def _rewrite(sources: tuple[Path, ...], target: Path, mark: bytes, ids: set[bytes]) -> int:
-    """The lines of all sources but those of the tenant, in the place of the target; it is whole before it is there."""
-    made, erased = target.with_name(f".{target.name}.kept"), 0
-    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as kept:
-        for source in sources:
-            for line in _lines(source):
-                if mark in line or (b'"feedback_' in line and _about(line) in ids):
-                    erased += 1
-                else:
-                    kept.write(line if line.endswith(b"\n") else line + b"\n")
-        kept.flush()
-        os.fsync(kept.fileno())
-    made.replace(target)
-    return erased
-
-
 def _about(line: bytes) -> bytes:
     """The id of the reply that a feedback is about."""
     try:
         return str(orjson.loads(line)["reason"]).partition(" ")[0].encode()
     except (ValueError, KeyError, TypeError):
         return b""
+
+
+# Retention
+
+
+def retain_events(path: Path, *, days: float, now: float) -> Erased:
+    """Remove what is older from an events file and its rotated forerunners, and look again."""
+    if not (path.exists() or older_files(path)):
+        raise DataError("no events file", where=str(path))
+    before = iso(now - days * DAY_S)
+    try:
+        removed = prune_events(path, before=before)
+        is_old = older_than(before)
+        left = sum(is_old(line) for file in (*older_files(path), path) for line in lines_of(file))
+    except OSError as error:
+        raise EvaluationError("the events cannot be rewritten", where=str(path), why=error.strerror or "", hint="no event is lost; run it again") from error  # fmt: skip
+    return Erased(kind="events", place=str(path), erased=removed, left=left)
+
+
+def retain_stream(address: str, *, days: float, now: float) -> Erased:
+    """Remove what is older from a Redis stream of events, and look again; age is what the event says, or else when it came."""
+    is_old, still_old = older_than(iso(now - days * DAY_S)), older_than(iso(now - days * DAY_S))
+    with closing(EventStream(address)) as stream:
+        try:
+            removed = stream.remove(is_old)
+            left = sum(map(still_old, stream.lines()))
+        except StateError as error:
+            raise _unusable("the stream of events", error) from error
+    return Erased(kind="events", place=shown_address(address), erased=removed, left=left)
+
+
+def retain_queue(address: str, *, days: float) -> Erased:
+    """Remove requests that have waited longer, also those put aside: nobody waits for their answer any more."""
+
+    def old(queue: DurableQueue) -> list[Job]:
+        return [job for job in queue.jobs(MAX_JOBS) if job.waited_s >= days * DAY_S]
+
+    _need_file(address)
+    try:
+        with closing(open_queue(address)) as queue:
+            jobs = old(queue)
+            for job in jobs:
+                queue.remove(job)
+            left = len(old(queue))
+    except StateError as error:
+        raise _unusable("the queue", error) from error
+    _wipe_free_pages(address)
+    return Erased(kind="queue", place=shown_address(address), erased=len(jobs), left=left)

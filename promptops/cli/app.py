@@ -97,5 +97,5 @@ app.add_typer(runs.app, name="runs", help="Stored runs: list, show, watch, expor
 app.add_typer(judge.app, name="judge", help="How far a judge can be trusted: calibrate, report, attack.")
 app.add_typer(review.app, name="review", help="People label answers: label, assign, report, export, due.")
 app.add_typer(queue.app, name="queue", help="Requests nobody could answer when they came: list, drain.")
-app.add_typer(privacy.app, name="privacy", help="What is kept of a customer: erase.")
+app.add_typer(privacy.app, name="privacy", help="What is kept of a customer: erase, retain.")
 app.add_typer(export.app, name="bundle", help="What services load: verify, show, diff, install.")

@@ -39,7 +39,8 @@ def serve(
         str, typer.Option(metavar="ADDRESS", help="Where the fallback `queue` keeps requests: sqlite:FILE, redis://...")
     ] = "",
     flags: service.Flags = "",
-    events: service.Events = None,
+    events: service.Events = "",
+    events_days: service.EventsDays = 30.0,
     content: service.Content = False,
     otel: service.Otel = False,
     grace_s: Annotated[
@@ -65,7 +66,7 @@ def serve(
         raise DataError("no bundle is named", hint="promptops serve BUNDLE; `promptops export` makes one")
     found = read_keys(keys)
     switch = service.make_switch(flags)
-    observers = service.make_observers(events, content=content, otel=otel)
+    observers = service.make_observers(events, days=events_days, content=content, otel=otel)
     registry = _prometheus(observers)
     runtime = service.load_runtime(
         bundle, base_url=base_url, api_key_env=api_key_env, models=models, trust=service.stated_trust(bundle, trusted_keys, digest, unsigned=allow_unsigned),

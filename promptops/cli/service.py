@@ -47,10 +47,23 @@ Flags = Annotated[
     ),
 ]
 Events = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write an event for each request, for `promptops monitor`.")
+    str,
+    typer.Option(
+        metavar="ADDRESS", help="Write an event for each request, for `promptops monitor`: FILE or redis://..."
+    ),
+]
+EventsDays = Annotated[
+    float,
+    typer.Option(
+        "--events-days", metavar="DAYS", min=0, help="Events that are older are removed; 0: by their number alone."
+    ),
 ]
 Content = Annotated[
-    bool, typer.Option("--content", help="Events and spans hold inputs and answers: texts of customers.")
+    bool,
+    typer.Option(
+        "--content",
+        help="Events and spans hold inputs and answers: texts of customers. E-mail, phone, card and account numbers are masked.",
+    ),
 ]
 Otel = Annotated[bool, typer.Option("--otel", help="OpenTelemetry spans and metrics, to the SDK's global providers.")]
 _KEY = "ssh-ed25519 "
@@ -104,19 +117,24 @@ def make_switch(flags: str) -> "Switch":
     return Switch(open_flags(flags) if flags else None, alarm=alarm)
 
 
-def make_observers(events: Path | None, *, content: bool, otel: bool) -> "list[Observer]":
-    """Raises DataError when the file cannot be written or a package is missing."""
+def make_observers(events: str, *, days: float, content: bool, otel: bool) -> "list[Observer]":
+    """Raises DataError when the file cannot be written, the address is none, or a package is missing."""
     from importlib.util import find_spec
 
+    from promptops.runtime.state.opening import need_redis
     from promptops.runtime.telemetry import EventsFile
+    from promptops.runtime.telemetry.stream import EventsStream, is_redis
 
     salt = os.environ.get(SALT_VARIABLE, "")
     found: list[Observer] = []
-    if events is not None:
+    if is_redis(events):
+        need_redis(events)
+        found.append(EventsStream(events, salt=salt, content=content, keep_days=days))
+    elif events:
         try:
-            found.append(EventsFile(events, salt=salt, content=content))
+            found.append(EventsFile(Path(events), salt=salt, content=content, keep_days=days))
         except OSError as error:
-            raise DataError("events cannot be written", where=str(events), why=error.strerror or "") from error
+            raise DataError("events cannot be written", where=events, why=error.strerror or "") from error
     if otel:
         if find_spec("opentelemetry") is None:
             raise DataError("--otel needs OpenTelemetry", hint="pip install 'promptops[otel]'")

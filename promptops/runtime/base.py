@@ -14,12 +14,13 @@ Source = Literal["model", "cache", "semantic", "stale", "search", "classifier", 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One decision on the way to an answer: the stage, what it decided, why, and seconds since the request came."""
+    """One decision on the way to an answer: the stage, what it decided, why, seconds since the request came, and what was spent since the step before."""
 
     stage: str
     decision: str
     reason: str
     at_s: float
+    cost_nanousd: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

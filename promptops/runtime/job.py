@@ -53,6 +53,7 @@ class Job:
     outside: "tuple[Passage, ...] | None" = None
     stale: Entry | None = None
     cost_nanousd: int = 0
+    told_nanousd: int = 0
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -61,7 +62,8 @@ class Job:
     tried: set[str] = field(default_factory=set)
 
     def step(self, stage: str, decision: str, reason: str = "") -> None:
-        self.steps.append(Step(stage, decision, reason, self.shared.clock() - self.started))
+        spent, self.told_nanousd = self.cost_nanousd - self.told_nanousd, self.cost_nanousd
+        self.steps.append(Step(stage, decision, reason, self.shared.clock() - self.started, spent))
 
     @property
     def left_s(self) -> float:

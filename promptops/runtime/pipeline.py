@@ -267,7 +267,10 @@ def audit(job: Job, served: Reply) -> Flow:
         semantic.audit.record(same=same, cached=near.text if near is not None else "", asked=question)
         seen = semantic.audit.state()
         rate = f"{seen.wrong} of {seen.audited} audited hits were wrong, {seen.low:.1%} to {seen.high:.1%} with 95 % confidence"
-        job.shared.notice("semantic_audit_right" if same else "semantic_audit_wrong", f"{job.request.prompt}: {rate}")
+        job.shared.notice(
+            "semantic_audit_right" if same else "semantic_audit_wrong",
+            f"{job.request.prompt}: {rate}, {job.cost_nanousd} nano-dollars",
+        )
         if semantic.audit.is_broken:
             job.shared.notice("semantic_cache_off", f"{job.request.prompt}: audited hits broke the error bound")
 

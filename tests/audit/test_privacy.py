@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from traffic import NOW, line, notice, reply, stamp
 
 from conftest import Outcome
-from promptops.audit.privacy import erase_events
+from promptops.audit.privacy import erase_events, retain_stream
 from promptops.core.errors import DataError
 from promptops.runtime.base import Reply, Request
 from promptops.runtime.cache import partition_of, tags_of
 from promptops.runtime.queue import open_queue
 from promptops.runtime.state.opening import open_state
 from promptops.runtime.telemetry import EventsFile, read_events, tenant_hash
+from promptops.runtime.telemetry.stream import EventsStream, EventStream
 
 Call = Callable[..., Outcome]
 SECRET = b"the card of acme is 4111"
@@ -151,3 +153,80 @@ def test_a_place_that_is_none_is_bad_input(call: Call, arguments: tuple[str, ...
 def test_no_file_is_no_proof(tmp_path: Path):
     with pytest.raises(DataError, match="no events file"):
         erase_events(tmp_path / "e.jsonl", "acme")
+
+
+def test_a_tenant_is_erased_from_the_stream_of_events(redis_server, call: Call, monkeypatch: pytest.MonkeyPatch):
+    """Replies, verdicts and feedback of the tenant go; others stay in order, and services go on writing."""
+    import redis
+
+    monkeypatch.setenv("PROMPTOPS_TELEMETRY_SALT", "pepper")
+    url = redis_server.url.replace("/0", "/1")
+    client = redis.Redis.from_url(url)
+    client.flushdb()
+    sink = EventsStream(url, salt="pepper", content=True)
+    for number, tenant in enumerate(("acme", "other", "acme")):
+        sink.replied(Request(id=f"r{number}", prompt="triage", inputs={"ticket": SECRET.decode()}, tenant=tenant),
+                     Reply(text="", source="model", prompt="triage", version="v1", request_id=f"r{number}"))  # fmt: skip
+        sink.noticed("feedback_bad", f"r{number} thumbs")
+    sink.flush()
+    arguments = ("privacy", "erase", "--tenant", "acme", "--events", url, "--yes", "--json")
+    done, again = call(*arguments), call(*arguments)
+    sink.noticed("later", "")
+    sink.close()
+    stream = EventStream(url)
+    found = [(event.get("id"), event.get("reason")) for event in map(json.loads, stream.lines())]
+    stream.close()
+
+    assert (0, [("events", 4, 0)], [("events", 0, 0)]) == (done.code, *([(place["kind"], place["erased"], place["left"]) for place in outcome.json["places"]] for outcome in (done, again)))  # fmt: skip
+    assert [("r1", None), (None, "r1 thumbs"), (None, "")] == found
+
+
+def test_what_is_older_than_the_window_is_removed(addresses: tuple[str, str], call: Call, tmp_path: Path):
+    """Events by what they say, a torn line with the one before it; queued requests by how long they have waited."""
+    path = tmp_path / "e.jsonl"
+    recent = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    path.with_name("e.jsonl.1").write_bytes(_line(stamp(0)) + b'{"at":"20' + b"\n" + _line(recent))
+    path.write_bytes(_line(recent))
+    queue = open_queue(addresses[1])
+    queue.put(f"{addresses[0]}-retained", payload("acme"))
+    queue.close()
+    done = call("privacy", "retain", "--days", "1", "--events", str(path), "--queue", addresses[1], "--yes", "--json")
+    everything = call("privacy", "retain", "--days", "0", "--queue", addresses[1], "--yes", "--json")
+
+    assert (0, [("events", 2, 0), ("queue", 0, 0)]) == (done.code, [(place["kind"], place["erased"], place["left"]) for place in done.json["places"]])  # fmt: skip
+    assert [recent, recent] == [event["at"] for event in read_events(path)]
+    assert (0, True) == (everything.code, everything.json["places"][0]["erased"] >= 1)
+
+
+def test_old_events_are_removed_from_the_stream(redis_server, call: Call):
+    import redis
+
+    url = redis_server.url.replace("/0", "/2")
+    client = redis.Redis.from_url(url)
+    client.flushdb()
+    for number in range(3):
+        client.xadd("{promptops}:events", {"e": _line(f"2026-11-0{number + 1}T00:00:00.000Z")})
+    now = datetime(2026, 11, 3, tzinfo=UTC).timestamp()
+    found = retain_stream(url, days=1, now=now)
+
+    assert (1, 0, 2) == (found.erased, found.left, client.xlen("{promptops}:events"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("retain", "--days", "7"), 2, "where?"),
+        (("retain", "--days", "7", "--events", "gone.jsonl"), 2, "no events file"),
+        (("retain", "--days", "-1", "--events", "gone.jsonl"), 2, "days"),
+        (("retain", "--days", "7", "--events", "redis://127.0.0.1:1/0"), 3, "the stream of events cannot be used"),
+        (("erase", "--tenant", "acme", "--events", "redis://127.0.0.1:1/0"), 3, "the stream of events cannot be used"),
+    ],
+)
+def test_bad_input_and_a_server_that_is_away(call: Call, arguments: tuple[str, ...], code: int, said: str):
+    found = call("privacy", *arguments, "--yes")
+
+    assert (code, True) == (found.code, said in found.err)
+
+
+def _line(at: str) -> bytes:
+    return json.dumps(reply(at), separators=(",", ":")).encode() + b"\n"

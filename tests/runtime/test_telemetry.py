@@ -65,7 +65,7 @@ def test_a_reply_is_one_line_that_monitoring_can_read(path: Path):
 
 def test_T34_no_text_of_a_customer_is_told_unless_asked_for(path: Path):
     """Inputs, answers, and reasons that may quote them are content; a tenant is always a hash."""
-    plain, full = EventsFile(path), EventsFile(path.with_name("full.jsonl"), content=True)
+    plain, full = EventsFile(path), EventsFile(path.with_name("full.jsonl"), content=True, mask=False)
     for events in (plain, full):
         events.replied(REQUEST, REPLY)
         events.replied(REQUEST, DEGRADED)
@@ -368,3 +368,89 @@ def test_many_threads_hand_over_without_losing_an_event(path: Path):
     events.close()
 
     assert 1600 == len(events_of(path))
+
+
+def test_texts_that_were_asked_for_have_personal_data_masked(path: Path):
+    """Addresses and numbers that have a form are replaced in inputs, answers and reasons; `mask=False` is for who may keep them."""
+    events = EventsFile(path, content=True)
+    request = replace(
+        REQUEST,
+        inputs={"ticket": "write to ana@example.com, card 4111 1111 1111 1111", "items": [{"by": "bob@example.com"}]},
+    )
+    events.replied(
+        request,
+        replace(
+            REPLY, text="I wrote to ana@example.com", steps=(Step("guardrails", "rejected", "ana@example.com", 0.1),)
+        ),
+    )
+    events.close()
+    (event,) = events_of(path)
+
+    assert {"ticket": "write to <email>, card <card>", "items": [{"by": "<email>"}]} == event["inputs"]
+    assert ("I wrote to <email>", "<email>") == (event["text"], event["steps"][0]["reason"])
+
+
+def test_what_a_step_cost_is_told_with_it(path: Path):
+    """Steps that cost nothing have no such member; of a shadow model only the price is told."""
+    events = EventsFile(path)
+    events.replied(REQUEST, replace(REPLY, steps=(Step("cache", "miss", "", 0.1), Step("model", "ok", "", 0.2, 77))))
+    events.noticed("shadow", "triage on big: another answer, 500 nano-dollars")
+    events.close()
+    reply, shadow = events_of(path)
+
+    assert [None, 77] == [step.get("cost_nanousd") for step in reply["steps"]]
+    assert "500 nano-dollars" == shadow["reason"]
+
+
+DAYS = 86_400.0
+
+
+def test_events_older_than_the_window_are_removed_while_the_service_runs(path: Path):
+    """From rotated files and from the file being written; the newer lines of the same file stay, and writing goes on."""
+    now = AT
+    events = EventsFile(path, keep_days=7, clock=lambda: now, monotonic=lambda: now)
+    for day in range(10):
+        now = AT + day * DAYS
+        events.noticed(f"day {day}", "")
+        events.flush()
+        if day == 4:  # a rotation in between
+            path.rename(path.with_name("events.jsonl.1"))
+    events.prune()
+    first = [event["event"] for event in events_of(path)]
+    events.noticed("after", "")
+    events.flush()
+    now = AT + 14 * DAYS
+    events.prune()
+    second = [event["event"] for event in events_of(path)]
+    events.close()
+
+    assert [f"day {day}" for day in range(2, 10)] == first
+    assert ["day 7", "day 8", "day 9", "after"] == second
+
+
+def test_the_thread_that_writes_enforces_the_window(path: Path):
+    """Nobody has to ask: the first thing a service writes removes what is too old."""
+    path.with_name("events.jsonl.1").write_bytes(
+        b'{"at":"2020-01-01T00:00:00.000Z","kind":"notice","event":"old","reason":""}\n{"at": to'
+    )
+    looked = threading.Event()
+    events = EventsFile(path, keep_days=7)
+    look_after = events._look_after
+    events._look_after = lambda: (look_after(), looked.set())  # type: ignore[method-assign]
+    events.noticed("new", "")
+
+    assert looked.wait(60)
+    events.close()
+    assert (["new"], False) == (
+        [event["event"] for event in events_of(path)],
+        path.with_name("events.jsonl.1").exists(),
+    )
+
+
+def test_no_window_removes_nothing(path: Path):
+    path.write_bytes(b'{"at":"2020-01-01T00:00:00.000Z","kind":"notice","event":"old","reason":""}\n')
+    events = EventsFile(path, keep_days=0)
+    events.prune()
+    events.close()
+
+    assert ["old"] == [event["event"] for event in events_of(path)]

@@ -1,4 +1,4 @@
-"""What a service may tell of its requests: an events file, OpenTelemetry, Prometheus. No customer's text unless asked for."""
+"""What a service may tell of its requests: an events file or stream, OpenTelemetry, Prometheus. No customer's text unless asked for."""
 
 from promptops.runtime.telemetry.events import EventsFile, read_events
 from promptops.runtime.telemetry.record import Labels, tenant_hash

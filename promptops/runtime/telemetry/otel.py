@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from promptops.core.version import __version__
-from promptops.runtime.telemetry.record import Labels, model_calls, tenant_hash, told_reason, why_degraded
+from promptops.runtime.telemetry.record import Labels, masked, model_calls, tenant_hash, told_reason, why_degraded
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -23,7 +23,7 @@ class OtelObserver:
     """An Observer: a span for each request with its decisions as events, a client span for each model call, and metrics.
 
     Spans are children of the span that is current where the request was made. `models` names the models behind aliases.
-    `content` adds inputs and answers to spans: texts of customers. Tenants are hashed on spans and are no label of a metric.
+    `content` adds inputs and answers to spans: texts of customers, masked as in events. Tenants are hashed on spans and are no label of a metric.
     """
 
     def __init__(
@@ -109,12 +109,14 @@ class OtelObserver:
             "gen_ai.usage.input_tokens": reply.input_tokens, "gen_ai.usage.output_tokens": reply.output_tokens,
         })  # fmt: skip
         if self._content:
-            span.set_attribute("promptops.inputs", json.dumps(dict(request.inputs), ensure_ascii=False, default=str))
-            span.set_attribute("promptops.output", reply.text)
+            span.set_attribute(
+                "promptops.inputs", json.dumps(masked(dict(request.inputs)), ensure_ascii=False, default=str)
+            )
+            span.set_attribute("promptops.output", masked(reply.text))
         for step in reply.steps:
             span.add_event(
                 f"{step.stage} {step.decision}",
-                {"reason": told_reason(step, content=self._content)},
+                {"reason": masked(told_reason(step, content=self._content))},
                 start + int(step.at_s * 1e9),
             )
         if degraded:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from promptops.core.jsontext import Json
     from promptops.runtime.base import Reply, Step
 
 OTHER = "other"
@@ -77,3 +78,10 @@ def why_degraded(reply: "Reply") -> str:
 def told_reason(step: "Step", *, content: bool) -> str:
     """The reason of a step, left out where it may quote somebody and content was not asked for."""
     return step.reason[:300] if content or step.stage not in _QUOTING else ""
+
+
+def masked(value: "Json") -> "Json":
+    """A value of JSON with e-mail addresses, phone, card and account numbers in its texts replaced by their kind."""
+    from promptops.core.personal import Masked
+
+    return Masked().value(value)
