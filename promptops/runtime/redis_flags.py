@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from promptops.runtime.flags import parse_flags
 from promptops.runtime.state.base import StateError
@@ -21,8 +20,8 @@ class RedisFlags:
 
     def __init__(self, url: str, *, namespace: str = "promptops", timeout_s: float = 0.25) -> None:
         self._key = f"{{{namespace}}}:flags"
-        self._name = f"redis://{urlsplit(url).hostname or 'socket'}"  # no password in a message
-        self._link = RedisLink(url, timeout_s=timeout_s)
+        self._link = RedisLink(url, timeout_s=timeout_s, pause_s=0.0)  # one thread looks, four times a second
+        self._name = str(self._link.address)
 
     def __str__(self) -> str:
         return self._name

@@ -91,7 +91,9 @@ class FlagFile:
 
 def open_flags(address: str) -> FlagStore:
     """Flags in a file, or in Redis (`redis://host:port/db`). Raises DataError for an address of Redis that is none."""
-    if address.startswith(("redis://", "rediss://", "unix://")):
+    from promptops.runtime.state.redis_address import is_redis
+
+    if is_redis(address):
         from promptops.runtime.redis_flags import RedisFlags
         from promptops.runtime.state.opening import need_redis
 

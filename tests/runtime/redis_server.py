@@ -12,9 +12,13 @@ import pytest
 
 
 class RedisServer:
-    """Keeps nothing on disk. `stop` and `go_on` freeze the process, so that it accepts connections and answers nothing."""
+    """Keeps nothing on disk. `stop` and `go_on` freeze the process, so that it accepts connections and answers nothing.
 
-    def __init__(self, folder: Path) -> None:
+    `options` are further options of the program, `tls` says that its port is one of TLS.
+    """
+
+    def __init__(self, folder: Path, *options: object, tls: bool = False) -> None:
+        self._options, self._tls = [str(option) for option in options], tls
         program = shutil.which("redis-server")
         if program is None:
             if os.environ.get("CI") == "true":
@@ -33,15 +37,17 @@ class RedisServer:
     def start(self) -> None:
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self._folder],
+                [self._program, "--tls-port" if self._tls else "--port", str(self.port), *(["--port", "0"] if self._tls else []), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self._folder, *self._options],
                 stdout=log, stderr=log,
             )  # fmt: skip
         deadline = time.monotonic() + 60
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                    if self._tls:
+                        return
                     connection.sendall(b"PING\r\n")
-                    if connection.recv(7) == b"+PONG\r\n":
+                    if connection.recv(7) in {b"+PONG\r\n", b"-NOAUTH"}:
                         return
             except OSError:
                 pass

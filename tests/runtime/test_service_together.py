@@ -122,7 +122,8 @@ def test_T35_a_forked_worker_has_a_service_of_its_own(state: State, tmp_path: Pa
     runtime.close()
     switch.close()
     observer.close()
-    of_acme = [event for event in read_events(events) if event["tenant"] == next(iter(read_events(events)))["tenant"]]
+    replies = [event for event in read_events(events) if event["kind"] == "reply"]
+    of_acme = [event for event in replies if event["tenant"] == replies[0]["tenant"]]
 
     assert (0, "model", ["model"] * 4) == (os.waitstatus_to_exitcode(status), before, sources)
     assert ["model"] * 5 == after[:5]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from promptops.core.errors import DataError
-from promptops.runtime.state import Grant, MemoryState, State, StateError
+from promptops.runtime.state import Denied, Grant, MemoryState, State, StateError
 from promptops.runtime.state.opening import open_state
 from promptops.runtime.state.redis import RedisState
 from promptops.runtime.state.sqlite import SqliteState
@@ -263,20 +263,55 @@ def test_T8_a_hung_redis_costs_one_wait_and_then_nothing(tmp_path: Path, namespa
     assert ([False, True, True, False, True], 4) == (why, after)
 
 
-def test_T8_a_lost_redis_is_an_error_and_found_again(tmp_path: Path, namespace: str):
-    """Killed and started again: errors in between, no scripts missing afterwards."""
+def test_T8_a_lost_redis_is_an_error_and_what_it_counted_is_told_again(tmp_path: Path, namespace: str):
+    """Killed and started empty: errors in between, no scripts missing afterwards, and no budget that is full again."""
     server, clock = RedisServer(tmp_path), FakeClock()
-    state = RedisState(server.url, namespace=namespace, monotonic=clock, timeout_s=PATIENCE_S)
-    first = state.reserve([hold(4)], lease_s=600)
+    state, other = (
+        RedisState(server.url, namespace=namespace, monotonic=clock, timeout_s=PATIENCE_S, recount_s=0) for _ in "ab"
+    )
+    state.reserve([hold(2, limit=20), hold(1, meter="n")], lease_s=600)
+    state.settle(state.reserve([hold(4, limit=20)], lease_s=600), [3])
+    other.reserve([hold(7, limit=20)], lease_s=600)
     server.kill()
-    with pytest.raises(StateError, match="Redis"):
-        state.reserve([hold(4)], lease_s=600)
+    for each in (state, other):
+        with pytest.raises(StateError, match="Redis"):
+            each.reserve([hold(4)], lease_s=600)
     server.start()
     clock.advance(1)
-    again = state.reserve([hold(4)], lease_s=600)
+    with pytest.raises(StateError, match="appendonly"):
+        state.reserve([hold(4, limit=20)], lease_s=600)
+    other.look()
+    other.look()
+    again = [type(state.reserve([hold(amount, limit=20)], lease_s=600)) for amount in (9, 8)]
+    used = other.used("m", 60), other.used("n", 60)
+    state.close()
+    other.close()
     server.kill()
 
-    assert [True, True] == [isinstance(item, Grant) for item in (first, again)]
+    assert ([Denied, Grant], (20, 1)) == (again, used)
+
+
+def test_T9_nothing_is_granted_until_all_processes_have_told_again(tmp_path: Path, namespace: str):
+    """For three seconds after a server lost its memory, what one process does not know of another is not given out twice."""
+    server, clock = RedisServer(tmp_path), FakeClock()
+    state, other, newcomer = (
+        RedisState(server.url, namespace=namespace, timeout_s=PATIENCE_S, clock=clock) for _ in "abc"
+    )
+    state.reserve([hold(4)], lease_s=600)
+    other.reserve([hold(5)], lease_s=600)
+    state._link.call(lambda client: client.flushall())
+    state.look()
+    for each in (state, newcomer):
+        with pytest.raises(StateError, match="told again"):
+            each.reserve([hold(1)], lease_s=600)
+    other.look()
+    clock.advance(3)
+    found = [type(each.reserve([hold(1)], lease_s=600)) for each in (newcomer, state)]
+    for each in (state, other, newcomer):
+        each.close()
+    server.kill()
+
+    assert [Grant, Denied] == found
 
 
 def test_T8_only_one_call_tries_a_server_that_was_down(tmp_path: Path, namespace: str):
@@ -312,8 +347,8 @@ def test_no_tenant_is_readable_in_redis(redis_server: RedisServer, namespace: st
     lasting = [key for key in keys if client.ttl(key) < 0]
     state.close()
 
-    assert 4 == len(keys)
-    assert [f"{{{namespace}}}:open".encode()] == lasting
+    assert 5 == len(keys)
+    assert [f"{{{namespace}}}:{name}".encode() for name in ("memory", "open")] == sorted(lasting)
     assert not [key for key in keys if b"acme" in key or b"question" in key]
 
 

@@ -77,8 +77,9 @@ def open_queue(address: str) -> DurableQueue:
     Nothing is connected yet. Raises DataError for an address that is none, or when the extra is not installed.
     """
     from promptops.runtime.state.opening import need_redis
+    from promptops.runtime.state.redis_address import is_redis
 
-    if address.startswith(("redis://", "rediss://", "unix://")):
+    if is_redis(address):
         need_redis(address)
         from promptops.runtime.queue.redis import RedisQueue
 

@@ -9,11 +9,9 @@ from promptops.runtime.state.memory import MemoryState
 if TYPE_CHECKING:
     from promptops.runtime.state.base import State
 
-_REDIS = ("redis://", "rediss://", "unix://")
-
 
 def open_state(address: str) -> "State":
-    """`memory`, `sqlite:FILE`, or `redis://host:port/db` (extra `redis`). Nothing is connected yet.
+    """`memory`, `sqlite:FILE`, or an address of Redis (`redis_address.FORMS`, extra `redis`). Nothing is connected yet.
 
     Raises DataError for another address, or when the extra is not installed.
     """
@@ -23,23 +21,22 @@ def open_state(address: str) -> "State":
         from promptops.runtime.state.sqlite import SqliteState
 
         return SqliteState(Path(address.removeprefix("sqlite:")))
-    if address.startswith(_REDIS):
+    from promptops.runtime.state.redis_address import FORMS, is_redis
+
+    if is_redis(address):
         need_redis(address)
         from promptops.runtime.state.redis import RedisState
 
         return RedisState(address)
-    raise DataError(f"{address!r} is no state", hint="memory, sqlite:FILE, or redis://host:port/db")
+    raise DataError(f"{address.partition('://')[0][:40]!r} is no state", hint=f"memory, sqlite:FILE, or {FORMS}")
 
 
 def need_redis(address: str) -> None:
     """Raises DataError when the package `redis` is not installed, or the address is none of its."""
     from importlib.util import find_spec
 
+    from promptops.runtime.state.redis_address import parse_redis
+
     if find_spec("redis") is None:
         raise DataError("Redis needs the package `redis`", hint="pip install 'promptops[redis]'")
-    import redis
-
-    try:
-        redis.ConnectionPool.from_url(address)
-    except (ValueError, redis.RedisError) as error:
-        raise DataError("not an address of Redis", why=str(error)[:200], hint="redis://host:port/db") from None
+    parse_redis(address)

@@ -1,12 +1,17 @@
 """State of many hosts, in Redis: reservations are one script each, so nothing comes between reading and counting."""
 
 import hashlib
+import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from promptops.runtime.state.base import BUCKETS, Denied, Entry, Grant, Hold, StateError, retry_after_s
+from promptops.runtime.state.ledger import Ledger
 from promptops.runtime.state.redis_link import RedisLink
 
 if TYPE_CHECKING:
@@ -21,15 +26,23 @@ else
   now = tonumber(now)
 end
 """
-# ARGV: now, lease_s, pass_soft, id, then amount, limit, soft, window_s for each of the meters; the last key holds open grants.
+# ARGV: now, lease_s, pass_soft, id, known memory, then amount, limit, soft, window_s for each of the meters. The last two keys hold
+# open grants, and the id of the memory: a server that lost it is told what was counted before it grants again.
 _RESERVE = (
     _NOW
     + f"""
 local BUCKETS = {BUCKETS}
-local holds = #KEYS - 1
+local holds = #KEYS - 2
+local open, memory = KEYS[#KEYS - 1], redis.call('HMGET', KEYS[#KEYS], 'id', 'until')
+if ARGV[5] ~= '' and memory[1] ~= ARGV[5] then return {{2}} end
+if memory[2] and tonumber(memory[2]) > now then return {{3}} end
+if not memory[1] then
+  memory[1] = ARGV[4]
+  redis.call('HSET', KEYS[#KEYS], 'id', ARGV[4])
+end
 local totals, wanted, buckets = {{}}, {{}}, {{}}
 for i = 1, holds do
-  local key, at = KEYS[i], 4 + (i - 1) * 4
+  local key, at = KEYS[i], 5 + (i - 1) * 4
   local amount, limit, soft, window = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local bucket = math.floor(now * BUCKETS / window)
   buckets[i] = bucket
@@ -51,16 +64,16 @@ for i = 1, holds do
     return {{0, i - 1, string.format('%.0f', used), hard and 1 or 0, string.format('%.6f', now), redis.call('HGETALL', key)}}
   end
 end
-local answer = {{1}}
+local answer = {{1, memory[1]}}
 for i = 1, holds do
-  local at = 4 + (i - 1) * 4
+  local at = 5 + (i - 1) * 4
   local bucket = string.format('%.0f', buckets[i])
   redis.call('HINCRBY', KEYS[i], bucket, ARGV[at + 1])
   redis.call('EXPIRE', KEYS[i], math.ceil(tonumber(ARGV[at + 4]) * (BUCKETS + 1) / BUCKETS) + 1)
-  answer[i + 1] = bucket
+  answer[i + 2] = bucket
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', now)
-redis.call('ZADD', KEYS[#KEYS], now + tonumber(ARGV[2]), ARGV[4])
+redis.call('ZREMRANGEBYSCORE', open, '-inf', now)
+redis.call('ZADD', open, now + tonumber(ARGV[2]), ARGV[4])
 return answer
 """
 )
@@ -78,6 +91,26 @@ end
 return 1
 """
 )
+# KEYS: meters, the last the id of the memory. ARGV: now, an id for a memory that has none, part, seconds to wait for the other
+# processes, then window_s, bucket and amount for each of the meters. A part is counted once in a memory.
+_RECOUNT = (
+    _NOW
+    + f"""
+local memory = KEYS[#KEYS]
+redis.call('HSETNX', memory, 'id', ARGV[2])
+redis.call('HSETNX', memory, 'until', now + tonumber(ARGV[4]))
+if redis.call('HSETNX', memory, ARGV[3], 1) == 1 then
+  for i = 1, #KEYS - 1 do
+    local window, bucket = tonumber(ARGV[2 + i * 3]), ARGV[3 + i * 3]
+    if tonumber(bucket) >= math.floor(now * {BUCKETS} / window) - {BUCKETS} then
+      redis.call('HINCRBY', KEYS[i], bucket, ARGV[4 + i * 3])
+      redis.call('EXPIRE', KEYS[i], math.ceil(window * ({BUCKETS} + 1) / {BUCKETS}) + 1)
+    end
+  end
+end
+return redis.call('HGET', memory, 'id')
+"""
+)
 # KEYS: meter. ARGV: now, window_s.
 _USED = (
     _NOW
@@ -90,6 +123,15 @@ return string.format('%.0f', total)
 """
 )
 _RESERVED = _NOW + "return redis.call('ZCOUNT', KEYS[1], string.format('(%.6f', now), '+inf')"
+# KEYS: entry. ARGV: now.
+_GET = (
+    _NOW
+    + """
+local found = redis.call('HMGET', KEYS[1], 'v', 'a', 'u')
+if not found[1] then return false end
+return {found[1], found[2], found[3], string.format('%.6f', now)}
+"""
+)
 # KEYS: entry, its tags. ARGV: now, keep_s, value.
 _PUT = (
     _NOW
@@ -118,68 +160,83 @@ end
 return {#names / 2, dropped}
 """
 _EXACT = 2**53
+_SHARDS = 64
+_RECOUNT_S = 3.0
+_LOOK_S = 1.0
 
 
 class RedisState:
-    """Every key is under `{namespace}`, in one slot of a cluster. Time is the server's unless a `clock` is given. The server must
-    not evict meters: `maxmemory-policy noeviction`.
+    """Keys of one server are under `{namespace}`. In a cluster they are spread: cached answers by partition, meters by what is before
+    the first `/` of their name (the prompt), each group in one slot, so that a script touches one node.
+
+    Time is the server's unless a `clock` is given. The server must not evict meters: `maxmemory-policy noeviction`. When it has lost
+    what was counted, the processes that counted it tell it again; for 3 s nothing is granted, so that all of them have.
     """
 
     blocks = True
 
     def __init__(
         self, url: str, *, namespace: str = "promptops", timeout_s: float = 0.05,
-        clock: Callable[[], float] | None = None, monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None, monotonic: Callable[[], float] = time.monotonic, recount_s: float = _RECOUNT_S,
     ) -> None:  # fmt: skip
-        self._prefix, self._clock = f"{{{namespace}}}:", clock
+        self._namespace, self._clock, self._recount_s = namespace, clock, recount_s
         self._link = RedisLink(url, timeout_s=timeout_s, monotonic=monotonic)
+        self._shards = _SHARDS if self._link.address.kind == "cluster" else 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._ledger, self._process = Ledger(), uuid.uuid4().hex
+        self._recounting, self._starting = threading.Lock(), threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def get(self, partition: str, key: str) -> Entry | None:
-        name = self._entry(partition, key)
-
-        def read(client: "redis.Redis") -> tuple[list[bytes | None], float]:
-            pipeline = client.pipeline(transaction=False)
-            pipeline.hmget(name, ["v", "a", "u"])
-            pipeline.time()
-            found, (seconds, microseconds) = pipeline.execute()
-            return found, seconds + microseconds / 1e6
-
-        (value, at, until), server_now = self._link.call(read)
-        if value is None or at is None or until is None:
+        found = self._run(_GET, [self._entry(partition, key)], [])
+        if not found or found[1] is None or found[2] is None:
             return None
-        now = server_now if self._clock is None else self._clock()
-        return Entry(value=value, age_s=now - float(at)) if float(at) <= now < float(until) else None
+        value, at, until, now = found
+        return Entry(value=value, age_s=float(now) - float(at)) if float(at) <= float(now) < float(until) else None
 
     def put(self, partition: str, key: str, value: bytes, *, keep_s: float, tags: Sequence[str] = ()) -> None:
-        self._run(
-            _PUT, [self._entry(partition, key), *(self._name("t", tag) for tag in tags)], [f"{keep_s:.6f}", value]
-        )
+        home = self._home(partition)
+        names = [self._entry(partition, key), *(_named(home, "t", tag) for tag in tags)]
+        self._run(_PUT, names, [f"{keep_s:.6f}", value])
 
     def drop(self, partition: str, key: str) -> None:
         self._link.call(lambda client: client.delete(self._entry(partition, key)))
 
     def invalidate(self, tag: str) -> int:
+        return sum(self._invalidate(_named(home, "t", tag)) for home in self._homes())
+
+    def _invalidate(self, key: str) -> int:
         total = 0
         while True:
             taken: int
             dropped: int
-            taken, dropped = self._run(_INVALIDATE, [self._name("t", tag)], [])
+            taken, dropped = self._run(_INVALIDATE, [key], [])
             total += dropped
             if not taken:
                 return total
 
     def reserve(self, holds: Sequence[Hold], *, lease_s: float, pass_soft: bool = False) -> Grant | Denied:
-        name = uuid.uuid4().hex
-        arguments: list[Any] = [f"{lease_s:.6f}", int(pass_soft), name]
+        name, home = uuid.uuid4().hex, self._home_of(holds)
+        arguments: list[Any] = [f"{lease_s:.6f}", int(pass_soft), name, self._ledger.known(home)]
         for hold in holds:
             if not max(hold.limit, hold.soft or 0, hold.amount) < _EXACT:
                 raise StateError(f"{hold.limit} is more than Redis counts exactly")
             arguments += [hold.amount, hold.limit, "" if hold.soft is None else hold.soft, hold.window_s]
-        found = self._run(
-            _RESERVE, [*(self._meter(hold.meter, hold.window_s) for hold in holds), self._open], arguments
-        )
+        meters = [_meter(home, hold) for hold in holds]
+        found = self._counted(meters, home, arguments)
         if found[0] == 1:
-            return Grant(id=name, holds=tuple(holds), buckets=tuple(int(bucket) for bucket in found[1:]))
+            grant = Grant(id=name, holds=tuple(holds), buckets=tuple(int(bucket) for bucket in found[2:]))
+            self._ledger.meet(home, found[1])
+            self._note(home, grant, [hold.amount for hold in holds])
+            self._watch()
+            return grant
+        if found[0] == 2:
+            self._recount(home)
+        if found[0] in {2, 3}:
+            raise StateError("Redis has lost what was counted (start it with `appendonly yes`); it is being told again")
         _, index, used, hard, now, counts = found
         hold, numbers = holds[index], [int(item) for item in counts]
         limit = hold.limit if hard or hold.soft is None else hold.soft
@@ -187,42 +244,166 @@ class RedisState:
                                int(used) + hold.amount - limit)  # fmt: skip
         return Denied(hold=hold, used=int(used), soft=not hard, retry_after_s=wait_s)
 
+    def _counted(self, meters: list[str], home: str, arguments: list[Any]) -> Any:
+        """What `_RESERVE` says; where replicas must have it, only once they do."""
+        keys = [*meters, _open(home), _memory(home)]
+        wanted = self._link.address.replicas
+        if not wanted:
+            return self._run(_RESERVE, keys, arguments)
+
+        def work(client: Any) -> Any:
+            import redis
+
+            script = self._link.prepared(_RESERVE, client)
+            asked = ("EVALSHA", script.sha, len(keys), *keys, self._now, *arguments)
+            for again in (True, False):
+                pipeline = client.pipeline(transaction=False)
+                pipeline.execute_command(*asked)
+                pipeline.execute_command("WAIT", wanted, max(1, int(self._link.timeout_s * 500)))
+                found, copies = pipeline.execute(raise_on_error=False)
+                if again and isinstance(found, redis.exceptions.NoScriptError):
+                    client.script_load(_RESERVE)
+                    continue
+                break
+            for item in (found, copies):
+                if isinstance(item, Exception):
+                    raise item
+            if found[0] == 1 and copies < wanted:
+                undo = [arguments[2]]
+                for number, bucket in enumerate(found[2:]):
+                    undo += [bucket, -arguments[4 + number * 4]]
+                self._link.prepared(_SETTLE, client)(keys=keys[:-1], args=[self._now, *undo], client=client)
+                raise redis.ConnectionError(f"{copies} of {wanted} replicas have what was counted")
+            return found
+
+        return self._link.call(work)
+
     def settle(self, grant: Grant, amounts: Sequence[int]) -> None:
+        home = self._home_of(grant.holds)
+        corrections = [amount - hold.amount for hold, amount in zip(grant.holds, amounts, strict=True)]
         arguments: list[Any] = [grant.id]
-        for hold, bucket, amount in zip(grant.holds, grant.buckets, amounts, strict=True):
-            arguments += [bucket, amount - hold.amount]
-        self._run(_SETTLE, [*(self._meter(hold.meter, hold.window_s) for hold in grant.holds), self._open], arguments)
+        for bucket, correction in zip(grant.buckets, corrections, strict=True):
+            arguments += [bucket, correction]
+        if self._run(_SETTLE, [*(_meter(home, hold) for hold in grant.holds), _open(home)], arguments):
+            self._note(home, grant, corrections)
 
     def used(self, meter: str, window_s: int) -> int:
-        return int(self._run(_USED, [self._meter(meter, window_s)], [window_s]))
+        hold = Hold(meter=meter, amount=0, limit=0, window_s=window_s)
+        return int(self._run(_USED, [_meter(self._home_of([hold]), hold)], [window_s]))
 
     def reserved(self) -> int:
-        return int(self._run(_RESERVED, [self._open], []))
+        return sum(int(self._run(_RESERVED, [_open(home)], [])) for home in self._homes())
 
     def after_fork(self) -> None:
         self._link.after_fork()
+        self._begin()
 
     def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_LOOK_S)
         self._link.close()
 
-    @property
-    def _open(self) -> str:
-        return self._prefix + "open"
+    def look(self) -> None:
+        """Tell a server that has lost it what this process had counted; a thread does this once a second."""
+        for home in self._ledger.homes():
+            now = self._link.call(partial(_memory_at, home))
+            if now != self._ledger.known(home):
+                self._recount(home)
 
-    def _meter(self, meter: str, window_s: int) -> str:
-        return self._name(f"m:{window_s}", meter)
+    def _recount(self, home: str) -> None:
+        with self._recounting:
+            memory = b""
+            while True:
+                begun = memory
+                for number, chunk in enumerate([*self._ledger.chunks(home), []]):
+                    keys = [_named(home, f"m:{item.window_s}", item.meter) for item in chunk]
+                    arguments: list[Any] = [uuid.uuid4().hex, f"{self._process}:{number}", self._recount_s]
+                    for item in chunk:
+                        arguments += [item.window_s, item.bucket, item.amount]
+                    memory = self._run(_RECOUNT, [*keys, _memory(home)], arguments)
+                    if memory == self._ledger.known(home):
+                        return  # another thread was here before
+                if begun == memory:
+                    break
+            self._ledger.meet(home, memory)
+
+    def _note(self, home: str, grant: Grant, amounts: Sequence[int]) -> None:
+        for hold, bucket, amount in zip(grant.holds, grant.buckets, amounts, strict=True):
+            if amount:
+                self._ledger.add(home, hold.meter, hold.window_s, bucket, amount)
+
+    def _watch(self) -> None:
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=_look_on, args=(weakref.ref(self), self._stop), name="promptops-recount", daemon=True
+                    )
+                    self._thread.start()
+
+    def _home(self, name: str) -> str:
+        """Where the keys of a group are: one slot of a cluster."""
+        if not self._shards:
+            return f"{{{self._namespace}}}"
+        return (
+            f"{{{self._namespace}:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).digest()[0] % self._shards}}}"
+        )
+
+    def _homes(self) -> list[str]:
+        return [f"{{{self._namespace}:{number}}}" for number in range(self._shards)] or [f"{{{self._namespace}}}"]
+
+    def _home_of(self, holds: Sequence[Hold]) -> str:
+        homes = {self._home(hold.meter.partition("/")[0] if "/" in hold.meter else "") for hold in holds}
+        if len(homes) != 1:
+            raise StateError(
+                "a reservation in a cluster is on meters of one group: what is before the first / of their names is the same"
+            )
+        return homes.pop()
 
     def _entry(self, partition: str, key: str) -> str:
         raw = partition.encode("utf-8", "surrogatepass")
-        return self._hashed("c", len(raw).to_bytes(8) + raw + key.encode("utf-8", "surrogatepass"))
+        return _hashed(self._home(partition), "c", len(raw).to_bytes(8) + raw + key.encode("utf-8", "surrogatepass"))
 
-    def _name(self, kind: str, text: str) -> str:
-        return self._hashed(kind, text.encode("utf-8", "surrogatepass"))
-
-    def _hashed(self, kind: str, raw: bytes) -> str:
-        """Names are hashed: of any length and content, one key each, and no tenant is readable in the server."""
-        return f"{self._prefix}{kind}:{hashlib.sha256(raw).hexdigest()}"
+    @property
+    def _now(self) -> str:
+        return "" if self._clock is None else f"{self._clock():.6f}"
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        now = "" if self._clock is None else f"{self._clock():.6f}"
-        return self._link.run(script, keys, [now, *arguments])
+        return self._link.run(script, keys, [self._now, *arguments])
+
+
+def _memory_at(home: str, client: "redis.Redis") -> bytes | None:
+    found: Any = client.hget(_memory(home), "id")
+    return found  # type: ignore[no-any-return]
+
+
+def _open(home: str) -> str:
+    return f"{home}:open"
+
+
+def _memory(home: str) -> str:
+    return f"{home}:memory"
+
+
+def _meter(home: str, hold: Hold) -> str:
+    return _named(home, f"m:{hold.window_s}", hold.meter)
+
+
+def _named(home: str, kind: str, text: str) -> str:
+    return _hashed(home, kind, text.encode("utf-8", "surrogatepass"))
+
+
+def _hashed(home: str, kind: str, raw: bytes) -> str:
+    """Names are hashed: of any length and content, one key each, and no tenant is readable in the server."""
+    return f"{home}:{kind}:{hashlib.sha256(raw).hexdigest()}"
+
+
+def _look_on(reference: "weakref.ref[RedisState]", stop: threading.Event) -> None:
+    while not stop.wait(_LOOK_S):
+        state = reference()
+        if state is None:
+            return
+        with suppress(StateError):  # requests say so themselves; the next look may find it
+            state.look()
+        del state
