@@ -11,6 +11,7 @@ from promptops.core.prompt import Prompt
 from promptops.evaluation.clients import input_names
 from promptops.models.base import ModelRequest
 from promptops.models.local import input_text
+from promptops.project.jsonlines import numbered_lines
 
 MAX_ROWS = 500_000
 
@@ -44,27 +45,21 @@ def read_traffic(path: Path, prompt: Prompt, *, max_case_bytes: int) -> Traffic:
     found: dict[str, list[object]] = {}
     skipped: Counter[str] = Counter()
     first_bad = ""
-    rows = number = 0
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                line = raw.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else raw.strip()
-                if not line:
-                    continue
-                if rows + skipped.total() >= MAX_ROWS:
-                    raise DataError(f"more than {MAX_ROWS} rows", where=str(path), hint="take a random sample of them")
-                try:
-                    inputs, weight = _request(line, prompt, max_case_bytes)
-                except _UnusableError as error:
-                    skipped[str(error)] += 1
-                    first_bad = first_bad or f"{path}:{number}"
-                    continue
-                rows += weight
-                text = input_text(ModelRequest(messages=(), inputs=inputs), names)
-                known = found.setdefault(text, [inputs, number, 0])
-                known[2] = int(str(known[2])) + weight
-    except OSError as error:
-        raise DataError("file cannot be read", where=str(path), why=error.strerror or "") from None
+    rows = lines = 0
+    for number, line in numbered_lines(path):
+        lines += 1
+        if lines > MAX_ROWS:
+            raise DataError(f"more than {MAX_ROWS} rows", where=str(path), hint="take a random sample of them")
+        try:
+            inputs, weight = _request(line, prompt, max_case_bytes)
+        except _UnusableError as error:
+            skipped[str(error)] += 1
+            first_bad = first_bad or f"{path}:{number}"
+            continue
+        rows += weight
+        text = input_text(ModelRequest(messages=(), inputs=inputs), names)
+        known = found.setdefault(text, [inputs, number, 0])
+        known[2] = int(str(known[2])) + weight
     if not found:
         if not skipped:
             raise DataError("no traffic", where=str(path), why="the file is empty", hint='write one request a line: {"inputs": {...}}')  # fmt: skip

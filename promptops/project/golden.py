@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from promptops.core.checks import Check
 from promptops.core.digest import digest
@@ -17,11 +17,11 @@ from promptops.core.jsontext import Json, JsonError, at_pointer, canonical_json,
 from promptops.core.prompt import Prompt
 from promptops.core.suite import Case, Suite, slice_rows
 from promptops.project.formats import format_problems, format_schema
+from promptops.project.jsonlines import MAX_PROBLEMS, numbered, take_rows
 from promptops.project.tree import Tree
 
-MAX_PROBLEMS = 1000
+_MAX_ROWS = 200_000
 _ID_END = -41  # before NUL, 32 bytes of content hash, 8 of line number
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def _lines(tree: Tree, path: str) -> Iterator[tuple[int, bytes]]:
     except OSError as error:
         raise DataError("file cannot be read", where=path, why=error.strerror or "") from None
     with file:
-        yield from _numbered(file)
+        yield from numbered(file)
 
 
 def _record(row: Mapping[str, Json], number: int) -> bytes:
@@ -242,37 +242,24 @@ def _pointers(check: Check) -> Iterator[str]:
 def read_rows(path: Path, prompt: Prompt) -> list[Case]:
     """Labelled rows of a file that is no golden set, in the form of golden rows; their categories may be any.
 
-    Raises DataError with every bad line (at most 1000).
+    Raises DataError with every bad line (at most 1000), or for more than 200,000 rows.
     """
-    problems: list[Problem] = []
     rows: list[Case] = []
     schema = format_schema("case")
-    for number, line in _lines_of(path):
-        where = f"{path}:{number}"
-        try:
-            row = parse_json(line)
-        except JsonError as error:
-            problems.append(Problem(what="not a valid row", where=where, why=str(error)))
-            continue
-        if schema.accepts(row):
-            found = [
-                Problem(what=item.what, where=where, hint=item.hint) for item in prompt.input_problems(row["inputs"])
-            ]
-            rows += [] if found else [_case(row, number)]
-        else:
-            found = [
-                Problem(what=item.what, where=where, why=item.why, hint=item.hint)
-                for item in format_problems("case", row, str)
-            ]
-        problems += found
-        if len(problems) >= MAX_PROBLEMS:
-            break
-    if not rows and not problems:
-        problems.append(
-            Problem(what="no rows", where=str(path), hint="write one JSON object a line, as in a golden file")
-        )
-    if problems:
-        raise DataError(problems=problems)
+
+    def take(row: Json, where: str) -> Iterator[Problem]:
+        if not schema.accepts(row):
+            yield from format_problems("case", row, lambda _: where)
+            return
+        found: Any = row
+        problems = list(prompt.input_problems(found["inputs"]))
+        yield from (Problem(what=item.what, where=where, hint=item.hint) for item in problems)
+        if not problems:
+            rows.append(_case(found, int(where.rpartition(":")[2])))
+
+    take_rows(
+        path, take, what="not a valid row", most=_MAX_ROWS, hint="write one JSON object a line, as in a golden file"
+    )
     return rows
 
 
@@ -287,19 +274,3 @@ def check_rows(
     scanner.records.sort()
     scanner.find_duplicates()
     return tuple(scanner.problems)
-
-
-def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, with their number, without blanks around them and the byte order mark of the first."""
-    for number, raw in enumerate(file, 1):
-        line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
-        if line:
-            yield number, line
-
-
-def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            yield from _numbered(file)
-    except OSError as error:
-        raise DataError("file cannot be read", where=str(path), why=error.strerror or "") from None

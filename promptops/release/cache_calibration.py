@@ -2,16 +2,17 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from promptops.core.digest import digest
 from promptops.core.errors import DataError, Problem
-from promptops.core.jsontext import Json, JsonError, parse_json
+from promptops.core.jsontext import Json
 from promptops.gate.risk import clean_needed, lower_rate, rate_p_value, upper_rate
 from promptops.project.golden import read_cases
+from promptops.project.jsonlines import take_rows
 from promptops.project.project import Evaluable
 from promptops.project.prompts import FOLDER
 from promptops.release.routing import write_document
@@ -419,46 +420,25 @@ def golden_labels(evaluable: Evaluable) -> tuple[list[Labelled], tuple[str, ...]
 def read_labels(path: Path) -> tuple[list[Labelled], list[Pair]]:
     """Rows `{"text", "answer"}` or `{"a", "b", "same"}` of a JSONL file, one kind in a file; `id` and `category` are optional.
 
-    Raises DataError with every line that is wrong.
+    Raises DataError with every line that is wrong (at most 1000).
     """
     texts: list[Labelled] = []
     pairs: list[Pair] = []
-    problems: list[Problem] = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if number > _MAX_ROWS:
-                    problems.append(Problem(what=f"more than {_MAX_ROWS} rows", where=f"{path}:{number}"))
-                    break
-                if line.strip():
-                    _read_label(line, f"{path}:{number}", texts, pairs, problems)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read", why=error.strerror or str(error)) from error
-    if texts and pairs and not problems:
-        problems.append(
-            Problem(what="texts and pairs in one file", where=str(path), hint="calibrate on one kind of label")
-        )
-    if not texts and not pairs and not problems:
-        problems.append(Problem(what="no labels", where=str(path)))
-    if problems:
-        raise DataError(problems=problems)
-    return texts, pairs
-
-
-def _read_label(line: bytes, where: str, texts: list[Labelled], pairs: list[Pair], problems: list[Problem]) -> None:  # fmt: skip
     hint = 'write {"text": "...", "answer": "..."} or {"a": "...", "b": "...", "same": true}'
-    try:
-        row = parse_json(line)
+
+    def take(row: Json, where: str) -> Iterator[Problem]:
         found = _label(row, where.rpartition(":")[2]) if isinstance(row, dict) else None
-    except JsonError as error:
-        problems.append(Problem(what="not JSON", where=where, why=str(error), hint=hint))
-        return
-    if found is None:
-        problems.append(Problem(what="not a label", where=where, hint=hint))
-    elif isinstance(found, Pair):
-        pairs.append(found)
-    else:
-        texts.append(found)
+        if found is None:
+            yield Problem(what="not a label", where=where, hint=hint)
+        elif isinstance(found, Pair):
+            pairs.append(found)
+        else:
+            texts.append(found)
+
+    take_rows(path, take, what="not a label", most=_MAX_ROWS, hint=hint)
+    if texts and pairs:
+        raise DataError("texts and pairs in one file", where=str(path), hint="calibrate on one kind of label")
+    return texts, pairs
 
 
 def _label(row: Mapping[str, Any], number: str) -> Labelled | Pair | None:

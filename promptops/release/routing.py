@@ -8,13 +8,14 @@ from pathlib import Path
 
 from promptops.core.digest import digest
 from promptops.core.errors import DataError, Problem
-from promptops.core.jsontext import Json, JsonError, parse_json
+from promptops.core.jsontext import Json
 from promptops.core.names import is_run_id
 from promptops.evaluation.against import Session
 from promptops.evaluation.compare import CaseScores, RunComparison, compare_runs, run_scores
 from promptops.evaluation.find_run import find_run
 from promptops.evaluation.plan import Selection, make_plan
 from promptops.project.golden import read_cases
+from promptops.project.jsonlines import take_rows
 from promptops.project.project import Evaluable
 from promptops.project.prompts import FOLDER
 from promptops.project.store import Run, RunHeader
@@ -125,46 +126,34 @@ def train(
 ) -> Training:
     """Train on the golden cases, and on further rows from a file."""
     sides = find_sides(session, name, small, large, Selection())
-    outcomes = sides.outcomes() + (list(read_outcomes(more)) if more else [])
+    outcomes = sides.outcomes() + (read_outcomes(more) if more else [])
     return train_router(
         outcomes, small=sides.small.header.model, large=sides.large.header.model, small_cost=mean_cost(session, sides.small),
         large_cost=mean_cost(session, sides.large), max_loss=max_loss, policy=sides.evaluable.suite.gate, seed=seed,
     )  # fmt: skip
 
 
-def read_outcomes(path: Path) -> Iterator[Outcome]:
+def read_outcomes(path: Path) -> list[Outcome]:
     """Rows `{"id", "text" or "inputs", "category", "small", "large", "group"}` of a JSONL file, scores in 0..1.
 
-    Raises DataError with every line that is wrong.
+    Raises DataError with every line that is wrong (at most 1000).
     """
     rows: list[Outcome] = []
-    problems: list[Problem] = []
     seen: set[str] = set()
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if number > _MAX_OUTCOMES:
-                    problems.append(Problem(what=f"more than {_MAX_OUTCOMES} rows", where=f"{path}:{number}"))
-                    break
-                if line.strip():
-                    _read_row(line, f"{path}:{number}", rows, seen, problems)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read", why=error.strerror or str(error)) from error
-    if problems:
-        raise DataError(problems=problems)
-    yield from rows
+    hint = 'write {"id": "a1", "text": "...", "category": "...", "small": 1, "large": 1}'
 
+    def take(row: Json, where: str) -> Iterator[Problem]:
+        try:
+            found = _outcome(row, seen)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            why = f"no {error}" if isinstance(error, KeyError) else str(error)
+            yield Problem(what="not an outcome", where=where, why=why, hint=hint)
+            return
+        seen.add(found.id)
+        rows.append(found)
 
-def _read_row(line: bytes, where: str, rows: list[Outcome], seen: set[str], problems: list[Problem]) -> None:
-    try:
-        found = _outcome(parse_json(line), seen)
-    except (JsonError, ValueError, KeyError, AttributeError, TypeError) as error:
-        why = f"no {error}" if isinstance(error, KeyError) else str(error)
-        problems.append(Problem(what="not an outcome", where=where, why=why,
-                                hint='write {"id": "a1", "text": "...", "category": "...", "small": 1, "large": 1}'))  # fmt: skip
-        return
-    seen.add(found.id)
-    rows.append(found)
+    take_rows(path, take, what="not an outcome", most=_MAX_OUTCOMES, hint=hint)
+    return rows
 
 
 def _outcome(row: Json, seen: set[str]) -> Outcome:

@@ -162,3 +162,11 @@ def test_rows_that_are_left_out_are_counted(call: Call, sandbox: Sandbox):
         "its inputs are not those of the prompt": 1,
         "`count` is no number of requests": 1,
     } == run(call, "coverage")["skipped"]
+
+
+def test_a_row_may_stand_for_a_million_requests(call: Call, sandbox: Sandbox):
+    """The limit is on rows of the log: an aggregated one weighs what it says."""
+    rows = [{"feedback": "the parcel is late", "count": 10**6}, {"feedback": "the lamp is broken"}]
+    sandbox.write("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    assert 10**6 + 1 == run(call, "coverage")["rows"]
