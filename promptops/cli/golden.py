@@ -126,8 +126,12 @@ def coverage(
     name: Name,
     traffic: Log,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write a page (.html) with a picture too.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write a page (.html) or the picture (.png) too."),
     ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Print `categories:` with the traffic's shares, for the suite.")
+    ] = False,
     radius: Radius = None,
     as_json: Json = False,
 ) -> int:
@@ -137,18 +141,22 @@ def coverage(
     """
     from promptops.cli.output import emit, emit_json, note
     from promptops.cli.reports import write_whole
+    from promptops.project.golden import read_cases
     from promptops.report.coverage import coverage_json, coverage_page, render_coverage
+    from promptops.report.picture import coverage_picture
 
-    if output and output.suffix != ".html":
-        raise DataError(f"cannot tell the format of {output.name!r}", hint="use .html, or --json")
-    found = _ground(name, traffic, radius)[2].measure()
+    if output and output.suffix not in (".html", ".png"):
+        raise DataError(f"cannot tell the format of {output.name!r}", hint="use .html or .png, or --json")
+    _, evaluable, ground = _ground(name, traffic, radius)
+    found = ground.measure()
+    shares = ground.shares([case.category for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)])
     if output:
-        write_whole(output, coverage_page(found, name))
+        write_whole(output, coverage_picture(found, name) if output.suffix == ".png" else coverage_page(found, name))
         note(f"wrote {output}")
     if as_json:
-        emit_json(coverage_json(found, name))
+        emit_json(coverage_json(found, name, shares))
     else:
-        emit(render_coverage(found, name, str(traffic)))
+        emit(render_coverage(found, name, str(traffic), shares if weights else None))
     return ExitCode.OK
 
 

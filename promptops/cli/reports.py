@@ -66,19 +66,22 @@ class Reports:
             sys.stdout.write(writer(self.shown)(evaluations))
 
 
-def write_whole(path: Path, text: str, *, newline: str | None = None) -> None:
+def write_whole(path: Path, content: str | bytes, *, newline: str | None = None) -> None:
     """Replace a file by one that is complete, or leave it as it was; a device or pipe is written to. Raises EvaluationError."""
     from promptops.project.tree import is_stream
 
     made = ""
+    if isinstance(content, str):
+        ends = content if newline == "" else content.replace("\n", os.linesep)
+        content = ends.encode("utf-8", "backslashreplace")
     try:
         if is_stream(path):
-            with path.open("w", encoding="utf-8", errors="backslashreplace", newline=newline) as stream:
-                stream.write(text)
+            with path.open("wb") as stream:
+                stream.write(content)
             return
         handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline=newline) as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(made).chmod(0o644)

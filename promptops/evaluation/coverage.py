@@ -88,6 +88,18 @@ class Suggestion:
     mean_distance: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryShares:
+    """The share of the traffic of each category (0..1, adding up to 1; empty when nothing tells), and of which part of it that is known.
+
+    `stated`: by the log itself; `near`: by the golden case that is nearest, where one is alike. The rest is of no known category.
+    """
+
+    shares: Mapping[str, float]
+    stated: float
+    near: float
+
+
 class Ground:
     """Traffic and golden texts in one space. The same texts and seed give the same numbers."""
 
@@ -158,6 +170,23 @@ class Ground:
             idle=int((_nearest(self.cases, self.points) > self.radius).sum()), clusters=tuple(self._clusters()), languages=languages, lengths=lengths,
             dots=self._dots(covered), skipped=self.traffic.skipped, sampled=len(self._sample) if len(self._sample) < len(self.points) else 0,
         )  # fmt: skip
+
+    def shares(self, categories: Sequence[str]) -> CategoryShares:
+        """By category of the golden cases, which are given in the order of the golden texts."""
+        import numpy as np
+
+        names = sorted(set(categories))
+        place = {name: index for index, name in enumerate(names)}
+        mine = np.array([place[name] for name in categories])
+        stated = np.array([place.get(item.category, -1) for item in self.requests])
+        by_case = mine[_nearest_place(self.points, self.cases)]
+        near = (stated < 0) & (self.distances <= self.radius)
+        which = np.where(stated >= 0, stated, by_case)
+        known = (stated >= 0) | near
+        sums = np.bincount(which[known], weights=self.weights[known], minlength=len(names))
+        whole = float(sums.sum())
+        shares = {name: float(sums[index]) / whole for name, index in place.items()} if whole else {}
+        return CategoryShares(shares=shares, stated=float(self.weights[stated >= 0].sum()), near=float(self.weights[near].sum()))  # fmt: skip
 
     def suggest(self, wanted: int) -> Iterator[Suggestion]:
         """The requests that lower the mean distance most, each given those before it; fewer when nothing is left to gain.
@@ -273,6 +302,17 @@ def _nearest(points: Any, others: Any) -> Any:
     for start in range(0, len(points), step):
         found[start : start + step] = np.maximum(0, 1 - (points[start : start + step] @ others.T).max(axis=1))
     return np.where(found < 1e-5, 0, found)  # a text and itself, but for rounding
+
+
+def _nearest_place(points: Any, others: Any) -> Any:
+    """Which of the others is nearest to each point; the first of equals."""
+    import numpy as np
+
+    found = np.empty(len(points), dtype=np.int64)
+    step = max(1, _BATCH * 1_000 // max(1_000, len(others)))
+    for start in range(0, len(points), step):
+        found[start : start + step] = (points[start : start + step] @ others.T).argmax(axis=1)
+    return found
 
 
 def _documents(texts: Sequence[str]) -> Mapping[str, float]:

@@ -18,12 +18,13 @@ MAX_ROWS = 500_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """An input as users sent it, how often, and the line where it stands first."""
+    """An input as users sent it, how often, the line where it stands first, and its category where the log states one."""
 
     text: str
     inputs: Mapping[str, Json]
     line: int
     weight: int
+    category: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +52,14 @@ def read_traffic(path: Path, prompt: Prompt, *, max_case_bytes: int) -> Traffic:
         if lines > MAX_ROWS:
             raise DataError(f"more than {MAX_ROWS} rows", where=str(path), hint="take a random sample of them")
         try:
-            inputs, weight = _request(line, prompt, max_case_bytes)
+            inputs, weight, category = _request(line, prompt, max_case_bytes)
         except _UnusableError as error:
             skipped[str(error)] += 1
             first_bad = first_bad or f"{path}:{number}"
             continue
         rows += weight
         text = input_text(ModelRequest(messages=(), inputs=inputs), names)
-        known = found.setdefault(text, [inputs, number, 0])
+        known = found.setdefault(text, [inputs, number, 0, category])
         known[2] = int(str(known[2])) + weight
     if not found:
         if not skipped:
@@ -68,7 +69,7 @@ def read_traffic(path: Path, prompt: Prompt, *, max_case_bytes: int) -> Traffic:
         raise DataError("no row is a request to this prompt", where=first_bad, why=reason,
                         hint=f'write one request a line: {{"inputs": {{{fields}}}}}')  # fmt: skip
     requests = tuple(
-        Request(text=text, inputs=item[0], line=item[1], weight=item[2])  # type: ignore[arg-type]
+        Request(text=text, inputs=item[0], line=item[1], weight=item[2], category=item[3])  # type: ignore[arg-type]
         for text, item in found.items()
     )
     return Traffic(path=str(path), requests=requests, rows=rows, skipped=dict(skipped))
@@ -78,7 +79,7 @@ class _UnusableError(Exception):
     """A row that is no request, and why."""
 
 
-def _request(line: bytes, prompt: Prompt, max_case_bytes: int) -> tuple[Mapping[str, Json], int]:
+def _request(line: bytes, prompt: Prompt, max_case_bytes: int) -> tuple[Mapping[str, Json], int, str]:
     if len(line) > max_case_bytes:
         raise _UnusableError(f"more than max_case_bytes = {max_case_bytes} bytes")
     try:
@@ -93,4 +94,5 @@ def _request(line: bytes, prompt: Prompt, max_case_bytes: int) -> tuple[Mapping[
         raise _UnusableError("`count` is no number of requests")
     if not (inputs.keys() <= prompt.input_names and prompt.input_schema.accepts(inputs)):
         raise _UnusableError("its inputs are not those of the prompt")
-    return inputs, weight
+    category = row.get("category", "")
+    return inputs, weight, category if isinstance(category, str) else ""

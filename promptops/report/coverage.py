@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from promptops.core.version import __version__
-from promptops.evaluation.coverage import Coverage, Part, Suggestion
+from promptops.evaluation.coverage import CategoryShares, Coverage, Part, Suggestion
 from promptops.report.html import asset, environment, policy
 from promptops.report.show import show
 from promptops.report.tables import command, count, headline, next_line, percent, table
@@ -18,9 +18,9 @@ _GOOD, _FAIR = 0.9, 0.7
 _WIDTH, _HEIGHT = 620, 420
 
 
-def render_coverage(found: Coverage, name: str, log: str) -> RenderableType:
-    """The share that is covered first, then what is not, then who is left out."""
-    parts: list[RenderableType] = [headline(*_verdict(found), _sentence(found, name))]
+def render_coverage(found: Coverage, name: str, log: str, shares: CategoryShares | None = None) -> RenderableType:
+    """The share that is covered first, then what is not, then who is left out, then weights for the suite when they are wanted."""
+    parts: list[RenderableType] = [headline(*_verdict(found), coverage_sentence(found, name))]
     parts += [show(line) for line in _facts(found)]
     if found.clusters:
         grid = table("not covered", "inputs>", "line>", "words", "for example")
@@ -29,7 +29,22 @@ def render_coverage(found: Coverage, name: str, log: str) -> RenderableType:
         parts += [Text(""), Text("what users ask and no golden case is like", style="bold"), grid]
     parts += [Text(""), _parts("language", found.languages), _parts("length", found.lengths)]
     parts += [show(line, style="dim") for line in _notes(found)]
+    if shares:
+        parts += [Text(""), *(show(line) for line in weight_lines(shares, name))]
     return Group(*parts, Text(""), next_line(command("promptops", "golden", "suggest", name, "--traffic", log)))
+
+
+def weight_lines(shares: CategoryShares, name: str) -> Iterator[str]:
+    """`categories:` with the traffic's shares in percent, to be pasted into the suite, below how they were found."""
+    if not shares.shares:
+        yield "no weights: the log states no category of this prompt, and no request is like a golden case"
+        return
+    rest = max(0.0, 1 - shares.stated - shares.near)
+    yield (f"# weights for golden/{name}.yaml, percent of the traffic: {percent(shares.stated)} by the log's own category, {percent(shares.near)} by the "
+           f"nearest golden case, {percent(rest)} of no known category and left out")  # fmt: skip
+    yield "categories:"
+    for category, share in shares.shares.items():
+        yield f"  {category}: {{weight: {round(100 * share, 2):g}}}"
 
 
 def _verdict(found: Coverage) -> tuple[str, str]:
@@ -38,7 +53,8 @@ def _verdict(found: Coverage) -> tuple[str, str]:
     return ("PARTLY COVERED", "yellow") if found.covered >= _FAIR else ("NOT COVERED", "red")
 
 
-def _sentence(found: Coverage, name: str) -> str:
+def coverage_sentence(found: Coverage, name: str) -> str:
+    """What is covered, with the counts."""
     return f"{name}: {percent(found.covered)} of {count(found.rows, 'request')} are like one of {count(found.cases, 'golden case')}"
 
 
@@ -69,9 +85,9 @@ def _cut(text: str) -> str:
     return flat if len(flat) <= _SHOWN_CHARS else flat[: _SHOWN_CHARS - 1] + "…"
 
 
-def coverage_json(found: Coverage, name: str) -> dict[str, Any]:
+def coverage_json(found: Coverage, name: str, shares: CategoryShares) -> dict[str, Any]:
     """Shares in 0..1, distances 1 - cosine."""
-    return {"prompt": name, **asdict(found)}
+    return {"prompt": name, **asdict(found), "categories": asdict(shares)}
 
 
 def coverage_page(found: Coverage, name: str) -> str:
@@ -82,7 +98,7 @@ def coverage_page(found: Coverage, name: str) -> str:
             for dot in sorted(found.dots, key=lambda dot: dot.kind == "golden")]  # fmt: skip
     text: str = environment().render_template(
         "coverage.html", title=f"{name}: coverage", css=css, csp=policy(css), word=word.lower(), tone={"green": "good", "yellow": "warn", "red": "bad"}[colour],
-        prompt=name, headline=_sentence(found, name), dots=dots, width=_WIDTH, height=_HEIGHT,
+        prompt=name, headline=coverage_sentence(found, name), dots=dots, width=_WIDTH, height=_HEIGHT,
         clusters=[[percent(item.share), str(item.inputs), str(item.line), ", ".join(item.words), _cut(item.example)] for item in found.clusters],
         tables=[{"title": title, "rows": [[part.name, percent(part.traffic), percent(part.golden), percent(part.covered) if part.traffic else "-"] for part in parts]}
                 for title, parts in (("language", found.languages), ("length", found.lengths))],

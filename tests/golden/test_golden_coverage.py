@@ -1,10 +1,12 @@
 """Coverage says what users ask that no case is like, suggestions close the gap, and personal data stays out of the files."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from conftest import PROMPT, Outcome, Sandbox
 
@@ -170,3 +172,72 @@ def test_a_row_may_stand_for_a_million_requests(call: Call, sandbox: Sandbox):
     sandbox.write("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     assert 10**6 + 1 == run(call, "coverage")["rows"]
+
+
+def weights(call: Call, *arguments: str) -> dict[str, float]:
+    """The snippet as YAML reads it."""
+    text = call("golden", "coverage", PROMPT, "--traffic", "log.jsonl", "--weights", *arguments).out
+    found = yaml.safe_load(text[text.index("categories:") :].partition("\nnext:")[0])
+    return {name: entry["weight"] for name, entry in found["categories"].items()}
+
+
+def test_weights_come_from_the_nearest_case(call: Call, sandbox: Sandbox):
+    """Three quarters of the requests that are like a case are about parcels; those like none are left out, and said."""
+    sandbox.write_rows([{"id": f"{topic}-{number}", "category": category, "inputs": {"feedback": TOPICS[topic].format(100 + number)}, "expected": {"sentiment": "negative"}}
+                        for topic, category in (("parcel", "delivery"), ("lamp", "product")) for number in range(2)])  # fmt: skip
+    log(sandbox, {"parcel": 30, "lamp": 10, "refund": 10})
+
+    assert {"delivery": 75, "product": 25} == weights(call, "--radius", "0.5")
+    assert (0.0, pytest.approx(0.8)) == (run(call, "coverage", "--radius", "0.5")["categories"]["stated"], run(call, "coverage", "--radius", "0.5")["categories"]["near"])  # fmt: skip
+
+
+def test_weights_come_from_the_log_where_it_states_a_category(call: Call, sandbox: Sandbox):
+    """What the log says goes before what is nearest; a category that the set does not have is not one."""
+    golden(sandbox, "parcel")
+    rows = [{"feedback": "it hums", "category": "product", "count": 3}, {"feedback": "late", "category": "delivery"}, {"feedback": "what", "category": "other"}]  # fmt: skip
+    sandbox.write("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    assert {"product": 75, "delivery": 25} == weights(call)
+    assert 0.8 == pytest.approx(run(call, "coverage")["categories"]["stated"])
+
+
+def test_weights_can_be_pasted_into_the_suite(call: Call, sandbox: Sandbox):
+    """They are what `categories` takes, and a run shows the total by traffic."""
+    golden(sandbox, "parcel")
+    sandbox.write("log.jsonl", '{"feedback": "a", "category": "product"}\n{"feedback": "b", "category": "product"}\n{"feedback": "c", "category": "delivery"}\n')  # fmt: skip
+    found = weights(call)
+    sandbox.replace(f"golden/{PROMPT}.yaml", "  delivery:\n  product:\n", "".join(f"  {name}: {{weight: {share}}}\n" for name, share in found.items()))  # fmt: skip
+
+    assert "by traffic: product 67%, delivery 33%" in call("eval").out
+
+
+def test_without_a_known_category_there_are_no_weights(call: Call, sandbox: Sandbox):
+    golden(sandbox, "parcel")
+    log(sandbox, {"refund": 10})
+
+    assert "no weights: the log states no category" in call("golden", "coverage", PROMPT, "--traffic", "log.jsonl", "--radius", "0.2", "--weights").out  # fmt: skip
+
+
+def test_picture_has_dots_of_each_kind(call: Call, sandbox: Sandbox):
+    """A PNG of fixed size with the three colours of its legend, and many more dots of what is not covered."""
+    from PIL import Image
+
+    golden(sandbox, "parcel", "lamp")
+    log(sandbox, {"parcel": 10, "refund": 40, "app": 40})
+
+    assert 0 == call("golden", "coverage", PROMPT, "--traffic", "log.jsonl", "--radius", "0.5", "-o", "p.png").code
+
+    with Image.open(sandbox.path("p.png")) as image:
+        counts = {colour: number for number, colour in image.convert("RGB").getcolors(1 << 24) or ()}
+    uncovered, covered, ours = (counts.get(colour, 0) for colour in ((192, 57, 43), (138, 148, 166), (31, 95, 191)))
+    assert (True, True, (1240, 920)) == (uncovered > covered > 0, ours > 0, image.size)
+
+
+def test_picture_without_pillow_says_what_to_install(call: Call, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    golden(sandbox, "parcel")
+    log(sandbox, {"parcel": 4})
+    monkeypatch.setitem(sys.modules, "PIL", None)
+
+    found = call("golden", "coverage", PROMPT, "--traffic", "log.jsonl", "-o", "p.png")
+
+    assert (2, True, False) == (found.code, "pip install 'promptops[picture]'" in found.err, sandbox.path("p.png").exists())  # fmt: skip
