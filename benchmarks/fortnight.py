@@ -47,7 +47,8 @@ def _hour(rng, at, many, day, problems, wander, japanese, weights, tenants, name
     tenant = rng.choice(len(tenants), many + extra, p=weights)
     latency = rng.lognormal(6.2 + 0.04 * wander[0], 0.45, many + extra) * (2 if "slow" in problems and day >= 10 else 1)
     chars = rng.lognormal(5.0 + 0.03 * wander[1], 0.6, many + extra).astype(int) + 5
-    draws = rng.random((many + extra, 5))
+    draws = rng.random((many + extra, 6))
+    hard = 0.3 + 0.01 * wander[3]
     share = dict(_SHARES)
     if "new kind" in problems and day >= 12:
         share["support-triage"] = (0.32, 0.28, 0.19, 0.13, 0.08)
@@ -73,6 +74,7 @@ def _hour(rng, at, many, day, problems, wander, japanese, weights, tenants, name
             cached,
             failed,
             rejected,
+            "large" if draws[place][5] < hard else "small",
         )
         bad = 0.08 + 0.005 * wander[2] + (0.17 if lang == "ja" and "japanese" in problems and day >= 5 else 0)
         if draws[place][3] < 0.05:
@@ -84,13 +86,13 @@ def _hour(rng, at, many, day, problems, wander, japanese, weights, tenants, name
             )
 
 
-def _reply(stamp, name, prompt, tenant, category, language, latency, chars, cached, failed, rejected) -> bytes:
+def _reply(stamp, name, prompt, tenant, category, language, latency, chars, cached, failed, rejected, model) -> bytes:
     version = "v1.4.0" if prompt == "support-triage" else "v2.0.1"
     if cached:
-        source, model, calls, cost, latency = "cache", "small", 0, 0, 0.4
+        source, calls, cost, latency = "cache", 0, 0, 0.4
         steps = '[{"stage":"cache","decision":"hit","reason":"12 s old","at_ms":0.3}]'
     else:
-        source, model, calls, cost = "model", "small", 1 + failed, chars * 90 + 12_000
+        source, calls, cost = "model", 1 + failed, (chars * 90 + 12_000) * (4 if model == "large" else 1)
         tries = (
             '{"stage":"model","decision":"server_error","reason":"","at_ms":%.3f},' % (latency * 0.4) if failed else ""
         )
@@ -100,8 +102,8 @@ def _reply(stamp, name, prompt, tenant, category, language, latency, chars, cach
             else ""
         )
         steps = (
-            '[{"stage":"cache","decision":"miss","reason":"","at_ms":0.2},{"stage":"route","decision":"small","reason":"likely right","at_ms":0.5},'
-            f'{{"stage":"budget","decision":"reserved","reason":"at most 700 tokens","at_ms":0.6}},{tries}{verdict}{{"stage":"model","decision":"ok","reason":"","at_ms":{latency - 0.5:.3f}}},'
+            f'[{{"stage":"cache","decision":"miss","reason":"","at_ms":0.2}},{{"stage":"route","decision":"{model}","reason":"likely right","at_ms":0.5}},'
+            f'{{"stage":"budget","decision":"reserved","reason":"at most 700 tokens","at_ms":0.6}},{tries}{verdict}{{"stage":"model","decision":"ok","reason":"","at_ms":{latency - 0.5:.3f},"cost_nanousd":{cost}}},'
             f'{{"stage":"guardrails","decision":"passed","reason":"","at_ms":{latency - 0.1:.3f}}}]'
         )
     text = (

@@ -11,7 +11,7 @@ from promptops.core.errors import DataError
 Verdict = Literal["worse", "no worse", "not known yet"]
 Decision = Literal["abort", "promote", "wait"]
 
-METRICS: tuple[Metric, ...] = ("errors", "fallbacks", "rejected", "refused", "bad", "slow", "costly")
+METRICS: tuple[Metric, ...] = ("errors", "fallbacks", "rejected", "refused", "bad", "judged", "slow", "costly")
 ALPHA = 0.05
 _LEAST = 200
 
@@ -118,6 +118,8 @@ def _sides(
         found[metric] = (first, second)  # type: ignore[index]
     first, second = (Side(hits=tally.bad, n=tally.scored) for tally in tallies)
     found["bad"] = (first, second)
+    first, second = (Side(hits=tally.failing, n=tally.judged) for tally in tallies)
+    found["judged"] = (first, second)
     found["slow"] = _beyond(usual.latency_ms, [side.latency_ms for side in measures], 0.95)
     found["costly"] = _beyond(usual.cost_nanousd, [side.cost_nanousd for side in measures], 0.90)
     return found

@@ -10,7 +10,19 @@ import numpy as np
 from promptops.audit.events import Bucket, Dimension, Histogram, Measures, Tally, Traffic
 
 Metric = Literal[
-    "errors", "fallbacks", "rejected", "refused", "bad", "slow", "costly", "long questions", "long answers", "share"
+    "errors",
+    "fallbacks",
+    "rejected",
+    "refused",
+    "bad",
+    "judged",
+    "false hits",
+    "small",
+    "slow",
+    "costly",
+    "long questions",
+    "long answers",
+    "share",
 ]
 State = Literal["alert", "recovered", "steady", "too few"]
 
@@ -22,13 +34,14 @@ _RECENT = 24
 _ODDS = np.array([1.25, 1.5, 2.0, 3.0, 5.0, 10.0])
 """The changes of the odds that the test bets on, in equal parts."""
 TOLERANCE: Mapping[Metric, float] = {
-    "errors": 0.01, "fallbacks": 0.02, "rejected": 0.02, "refused": 0.02, "bad": 0.05, "slow": 0.05, "costly": 0.10,
+    "errors": 0.01, "fallbacks": 0.02, "rejected": 0.02, "refused": 0.02, "bad": 0.05, "judged": 0.05, "false hits": 0.02, "small": 0.10, "slow": 0.05, "costly": 0.10,
     "long questions": 0.10, "long answers": 0.10, "share": 0.03,
 }  # fmt: skip
 """How far the mean may move before anybody wants to know, as a share of requests."""
 MEANS: Mapping[Metric, str] = {
     "errors": "requests with a failed model call", "fallbacks": "answers that stand in for whole ones", "rejected": "answers refused by guardrails",
-    "refused": "answers a model refused or cut off", "bad": "answers people or a judge call bad", "slow": "requests slower than 95% were before",
+    "refused": "answers a model refused or cut off", "bad": "answers people or a judge call bad", "judged": "sampled answers the judge fails",
+    "false hits": "audited cache hits that were wrong", "small": "requests the router sent to the small model", "slow": "requests slower than 95% were before",
     "costly": "requests dearer than 90% were before", "long questions": "inputs longer than 90% were before",
     "long answers": "answers longer than 90% were before", "share": "share of the requests",
 }  # fmt: skip
@@ -123,7 +136,9 @@ def _streams(traffic: Traffic, buckets: Sequence[Bucket], used: int) -> Iterable
         own = _of(buckets, ("prompt", prompt, ""))
         totals = tuple(tally.requests for tally in own)
         yield from _decided("prompt", prompt, "", own)
+        yield from _beside(prompt, own)
         yield from _sized(prompt, buckets, used)
+        yield from _judged_versions(traffic, buckets, prompt, own)
         for dimension in ("category", "language"):
             for _, _, value in (found for found in traffic.totals(dimension) if found[1] == prompt):
                 tallies = _of(buckets, (dimension, prompt, value))
@@ -161,6 +176,33 @@ def _decided(dimension: Dimension, prompt: str, value: str, tallies: Sequence[Ta
     if any(tally.scored for tally in tallies):
         yield Stream(metric="bad", dimension=dimension, prompt=prompt, value=value, hits=tuple(tally.bad for tally in tallies),
                      totals=tuple(tally.scored for tally in tallies))  # fmt: skip
+    if any(tally.judged for tally in tallies):
+        yield Stream(metric="judged", dimension=dimension, prompt=prompt, value=value, hits=tuple(tally.failing for tally in tallies),
+                     totals=tuple(tally.judged for tally in tallies))  # fmt: skip
+
+
+def _beside(prompt: str, tallies: Sequence[Tally]) -> Iterable[Stream]:
+    """What the router and the semantic cache did: shares of a whole prompt."""
+    if any(tally.audited for tally in tallies):
+        yield Stream(metric="false hits", dimension="prompt", prompt=prompt, value="", hits=tuple(tally.false_hits for tally in tallies),
+                     totals=tuple(tally.audited for tally in tallies))  # fmt: skip
+    totals, small = tuple(tally.routed for tally in tallies), tuple(tally.small for tally in tallies)
+    if any(totals):
+        large = tuple(total - hit for total, hit in zip(totals, small, strict=True))
+        yield Stream(metric="small", dimension="prompt", prompt=prompt, value="", hits=small, totals=totals)
+        yield Stream(metric="small", dimension="prompt", prompt=prompt, value="", hits=large, totals=totals, falls=True)
+
+
+def _judged_versions(
+    traffic: Traffic, buckets: Sequence[Bucket], prompt: str, own: Sequence[Tally]
+) -> Iterable[Stream]:
+    """The judge's verdicts of each version that is not all there is."""
+    whole = tuple(tally.judged for tally in own)
+    for key in traffic.totals("version") if any(whole) else ():
+        tallies = _of(buckets, key)
+        totals = tuple(tally.judged for tally in tallies)
+        if key[1] == prompt and any(totals) and totals != whole:
+            yield Stream(metric="judged", dimension="version", prompt=prompt, value=key[2], hits=tuple(tally.failing for tally in tallies), totals=totals)  # fmt: skip
 
 
 def _sized(prompt: str, buckets: Sequence[Bucket], used: int) -> Iterable[Stream]:
@@ -215,7 +257,7 @@ def _limit(stream: Stream, used: int) -> float | None:
     between = max(0.0, spread - noise * seen.sum() / n)
     error = sqrt(noise / n + between / max(1, seen.sum()))
     tolerance = TOLERANCE[stream.metric]
-    if stream.falls:  # a share must fall by half, or by the tolerance if that is more
+    if stream.falls and stream.metric == "share":  # it must fall by half, or by the tolerance if that is more
         tolerance = max(tolerance, (1 - rate) / 2)
     elif stream.metric == "share":
         tolerance = max(tolerance, rate / 4)

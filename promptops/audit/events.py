@@ -1,20 +1,16 @@
 """The events of services, read as a stream into counts per hour and per prompt, version, category, language, tenant and feature."""
 
 import calendar
-import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import exp, log
-from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
-from promptops.core.errors import DataError
 from promptops.core.outcome import OF_THE_MODEL
 
 Every = Literal["hour", "minute"]
@@ -22,14 +18,20 @@ Dimension = Literal["prompt", "version", "category", "language", "tenant", "feat
 Key = tuple[Dimension, str, str]
 """What a tally counts: a dimension, the prompt ('' for tenants and features, which are counted over all prompts), and the value."""
 
+COSTS = ("model", "retry", "hedge", "escalation", "repair", "judge", "shadow", "audit", "not told")
+"""What money went to: first calls, calls after a failure, second calls beside a slow one, the large model after the small one, a second try for the
+right form, sampled verdicts, shadow models, semantic hits answered again; and what an older runtime did not tell by step."""
 MOST_VALUES = 2000
 OTHER = "other"
 _WHOLE = frozenset(("model", "cache", "semantic"))
 _CALLS_THAT_GO_ON = frozenset(("ok", "retry", "hedge")) | OF_THE_MODEL
 _STAMP = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3])(?::[0-5]\d)?")
+_ANOTHER_CALL = frozenset(("retry", "hedge"))
+_ROUTES = frozenset(("small", "large"))
+_NO_ROUTER = "no router in the bundle"
+_PRICE = re.compile(r"\b(\d{1,17}) nano-dollars$")
 _STEPS_A_FACTOR = 20.0
 _REMEMBERED = 400_000
-_MAX_LINE = 2**20
 _CORRECTED = 100
 """After so many events in a row from before a jump, it is the earlier clock that was wrong."""
 
@@ -53,6 +55,17 @@ class Tally:
     cost_nanousd: int = 0
     scored: int = 0
     bad: int = 0
+    judged: int = 0
+    """Replies of a random sample that a judge scored (`promptops monitor sample`)."""
+    failing: int = 0
+    score: float = 0.0
+    """The sum of their scores in 0..1."""
+    routed: int = 0
+    """Requests for which the router chose a model."""
+    small: int = 0
+    audited: int = 0
+    """Semantic hits that were answered again; counted for prompts alone."""
+    false_hits: int = 0
 
     def add(self, other: "Tally") -> None:
         for name in _FIELDS:
@@ -126,7 +139,9 @@ class Losses:
     clock: int = 0
     """Events whose clock jumped; they are counted in the hour of their neighbours in the file."""
     unmatched: int = 0
-    """Feedback for replies that are not in the file, or too long ago."""
+    """Feedback and verdicts for replies that are not there, or too long ago."""
+    gone: int = 0
+    """Events that were removed from a stream before they were read."""
 
 
 @dataclass(slots=True)
@@ -137,6 +152,10 @@ class Traffic:
     buckets: dict[str, Bucket] = field(default_factory=dict)
     stages: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """Count and milliseconds by stage and decision."""
+    costs: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """Count and nano-dollars by prompt and what was paid for: COSTS."""
+    judges: dict[str, int] = field(default_factory=dict)
+    """Verdicts by the digest of the judge that gave them."""
     notices: dict[str, int] = field(default_factory=dict)
     audited: dict[str, list[int]] = field(default_factory=dict)
     """Audited semantic hits by prompt, and the wrong ones among them."""
@@ -192,6 +211,8 @@ class EventReader:
                 self._reply(event)
             elif kind == "notice":
                 self._notice(str(event["event"])[:100], str(event["reason"]))
+            elif kind == "judged":
+                self._judged(event)
             elif kind == "dropped":
                 self.traffic.losses.dropped += max(0, int(event["count"]))
             else:
@@ -202,13 +223,13 @@ class EventReader:
             return
         self.traffic.events += 1
 
-    def _reply(self, event: dict[str, Any]) -> None:
+    def _reply(self, event: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - straight on, as a call for each part would cost a tenth of the reading
         prompt, version, source = event["prompt"], event["version"], event["source"]
         latency, cost, calls, steps = event["latency_ms"], event["cost_nanousd"], event["calls"], event["steps"]
         combo = (prompt, version, event["category"], event.get("language", ""), event["tenant"], event["feature"])
         if not (0 <= latency < 1e12 and 0 <= cost < 10**18 and 0 <= calls < 10**6):
             raise ValueError("a count is out of range")
-        failed, rejected, refused = self._decisions(steps)
+        failed, rejected, refused, routed = self._decisions(prompt, steps, cost)
         stamp = event["at"][: self._width]
         if stamp != self._stamp:
             self._turn(stamp)
@@ -236,6 +257,10 @@ class EventReader:
                 tally.cached += 1
             if semantic:
                 tally.semantic += 1
+            if routed:
+                tally.routed += 1
+                if routed == "small":
+                    tally.small += 1
         measures = self._bucket.measures.get((prompt, version))
         if measures is None:
             measures = self._bucket.measures[prompt, version] = Measures()
@@ -245,9 +270,10 @@ class EventReader:
         self._measure(measures.output_chars, event.get("output_chars", 0))
         self._remember(event["id"], combo)
 
-    def _decisions(self, steps: list[dict[str, Any]]) -> tuple[bool, bool, bool]:
+    def _decisions(self, prompt: str, steps: list[dict[str, Any]], cost: int) -> tuple[bool, bool, bool, str]:  # noqa: C901, PLR0912 - as above
+        """(a call failed, guardrails rejected, a model refused, what the router chose); what was paid for goes into the costs."""
         failed = rejected = refused = False
-        before, stages = 0.0, self.traffic.stages
+        before, stages, routed, asked, kind = 0.0, self.traffic.stages, "", False, "model"
         for step in steps:
             stage, decision, at = step["stage"], step["decision"], step["at_ms"]
             found = stages.get((stage, decision))
@@ -260,13 +286,42 @@ class EventReader:
                 found[1] += at - before
                 before = at
             if stage == "model":
+                asked = True
                 if decision in OF_THE_MODEL:
                     refused = True
                 elif decision not in _CALLS_THAT_GO_ON:
                     failed = True
-            elif stage == "guardrails" and decision == "rejected":
-                rejected = True
-        return failed, rejected, refused
+                spent = step.get("cost_nanousd")
+                if spent:
+                    cost -= self._spent(prompt, kind, spent)
+                if decision in _ANOTHER_CALL:
+                    kind = decision
+            elif stage == "guardrails":
+                if decision == "rejected":
+                    rejected = True
+                elif decision == "repair":
+                    kind = "repair"
+            elif stage == "route":
+                if asked:
+                    kind = "escalation"
+                elif decision in _ROUTES and step["reason"] != _NO_ROUTER:
+                    routed = decision
+        if cost > 0:
+            self._spent(prompt, "not told", cost)
+        return failed, rejected, refused, routed
+
+    def _spent(self, prompt: str, kind: str, cost: int) -> int:
+        if not 0 <= cost < 10**18:
+            raise ValueError("a cost is out of range")
+        costs = self.traffic.costs
+        found = costs.get((prompt, kind))
+        if found is None:
+            if len(costs) >= MOST_VALUES:
+                prompt = OTHER
+            found = costs.setdefault((_word(prompt), kind), [0, 0])
+        found[0] += 1
+        found[1] += cost
+        return cost
 
     def _measure(self, histogram: Histogram, value: float) -> None:
         step = self._steps.get(value)
@@ -304,13 +359,14 @@ class EventReader:
     def _latest(self) -> str:
         return time.strftime("%Y-%m-%dT%H:%M", time.gmtime(self._now() + 3600))[: self._width]
 
-    def _tallies(self, combo: tuple[Any, ...]) -> tuple[Tally, ...]:
+    def _tallies(self, combo: tuple[Any, ...], bucket: Bucket | None = None) -> tuple[Tally, ...]:
         prompt, version, category, language, tenant, feature = (_word(value) for value in combo)
         keys: tuple[Key, ...] = (
             ("prompt", prompt, ""), ("version", prompt, version), ("category", prompt, category),
             ("language", prompt, language), ("tenant", "", tenant), ("feature", "", feature),
         )  # fmt: skip
-        return tuple(self._bucket.tallies.setdefault(self._bounded(key), Tally()) for key in keys)
+        into = (bucket or self._bucket).tallies
+        return tuple(into.setdefault(self._bounded(key), Tally()) for key in keys)
 
     def _bounded(self, key: Key) -> Key:
         seen = self._values.setdefault(key[:2], set())
@@ -335,8 +391,40 @@ class EventReader:
             self._feedback(reason.partition(" ")[0], bad=event == "feedback_bad")
         elif event in {"semantic_audit_right", "semantic_audit_wrong"}:
             found = traffic.audited.setdefault(reason.partition(":")[0][:100], [0, 0])
+            wrong = event == "semantic_audit_wrong"
             found[0] += 1
-            found[1] += event == "semantic_audit_wrong"
+            found[1] += wrong
+            prompt = reason.partition(":")[0][:100]
+            if self._bucket.at:
+                tally = self._bucket.tallies.setdefault(self._bounded(("prompt", prompt, "")), Tally())
+                tally.audited += 1
+                tally.false_hits += wrong
+            self._price(prompt, "audit", reason)
+        elif event == "shadow":
+            self._price("", "shadow", reason)
+
+    def _price(self, prompt: str, kind: str, reason: str) -> None:
+        if price := _PRICE.search(reason):
+            self._spent(prompt, kind, int(price[1]))
+
+    def _judged(self, event: dict[str, Any]) -> None:
+        """Counted in the bucket of its reply: it says how good that was, whenever it was judged."""
+        combo = tuple(event[name] for name in ("prompt", "version", "category", "language", "tenant", "feature"))
+        passed, value, cost, judge = event["passed"], event["value"], event["cost_nanousd"], _word(event["judge"])
+        if (passed is not True and passed is not False) or not 0 <= value <= 1:
+            raise ValueError("not a verdict")
+        bucket = self.traffic.buckets.get(event["replied_at"][: self._width])
+        if bucket is None:
+            self.traffic.losses.unmatched += 1
+            return
+        for tally in self._tallies(combo, bucket):
+            tally.judged += 1
+            tally.failing += not passed
+            tally.score += value
+        judges = self.traffic.judges
+        name = judge if judge in judges or len(judges) < MOST_VALUES else OTHER
+        judges[name] = judges.get(name, 0) + 1
+        self._spent(combo[0], "judge", cost)
 
     def _feedback(self, request_id: str, *, bad: bool) -> None:
         """Counted in the bucket in which it came: a judgement that comes late is news of today."""
@@ -360,98 +448,3 @@ def _earlier(stamp: str) -> str:
     layout = "%Y-%m-%dT%H:%M"[: 11 if len(stamp) == 13 else 14]
     seconds = calendar.timegm(time.strptime(stamp, layout)) - 3600
     return time.strftime(layout, time.gmtime(seconds))
-
-
-class EventLines:
-    """The lines of an events file and its rotated forerunners, oldest first; can be asked again for what came since."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises DataError when there is no file."""
-        self._path = path
-        if not path.is_file():
-            raise DataError("no events file", where=str(path), hint="services write one with EventsFile(path) or `promptops serve --events FILE`")  # fmt: skip
-        self._file: Any = None
-        self._rest = b""
-        self._started = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Whole lines that are there now. A last line without its end waits for the next round."""
-        if not self._started:
-            self._started = True
-            for older in self._older():
-                with older.open("rb") as file:
-                    yield from file
-        while True:
-            if self._file is None:
-                try:
-                    self._file = self._path.open("rb")
-                except FileNotFoundError:  # between two steps of a rotation
-                    return
-            yield from self._whole_lines()
-            if not self._rotated():
-                return
-            yield from self._whole_lines()
-            if self._rest:
-                yield self._rest
-            self._rest = b""
-            self._file.close()
-            self._file = None
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def remainder(self) -> bytes:
-        """A last line that has no end; reading it once means to give it up."""
-        rest, self._rest = self._rest, b""
-        return rest
-
-    def _whole_lines(self) -> Iterator[bytes]:
-        while line := self._file.readline(_MAX_LINE):
-            whole = self._rest + line
-            if not line.endswith(b"\n") and len(whole) < _MAX_LINE:
-                self._rest = whole
-                return
-            self._rest = b""
-            yield whole
-
-    def _rotated(self) -> bool:
-        ours = os.fstat(self._file.fileno())
-        try:
-            named = self._path.stat()
-        except FileNotFoundError:
-            return True
-        if (named.st_dev, named.st_ino) != (ours.st_dev, ours.st_ino):
-            return True
-        if named.st_size < self._file.tell():  # emptied in place
-            self._file.seek(0)
-        return False
-
-    def _older(self) -> list[Path]:
-        found = [path for path in self._path.parent.glob(f"{self._path.name}.*") if path.suffix[1:].isdigit()]
-        return sorted(found, key=lambda path: -int(path.suffix[1:]))
-
-
-def read_traffic(path: Path, *, every: Every = "hour", now: Callable[[], float] = time.time) -> Traffic:
-    """All events of a file and its rotated forerunners. Raises DataError when there are none."""
-    reader = EventReader(every=every, now=now)
-    with closing(EventLines(path)) as lines:
-        for line in lines:
-            reader.add(line)
-        if rest := lines.remainder():
-            reader.add(rest)
-    return checked(reader.traffic, path)
-
-
-def checked(traffic: Traffic, path: Path) -> Traffic:
-    """Raises DataError when there is nothing to judge: no requests is not a healthy service."""
-    if not traffic.buckets:
-        losses = traffic.losses
-        why = (
-            f"{losses.torn} lines are torn and {losses.unknown} are of unknown form"
-            if losses.torn or losses.unknown
-            else "the file is empty"
-        )
-        raise DataError("no requests to look at", where=str(path), why=why, hint="check that the services write there, and their version of promptops")  # fmt: skip
-    return traffic

@@ -4,13 +4,12 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
-from promptops.audit.events import EventLines
+from promptops.audit.sources import open_source
 from promptops.core.errors import DataError
 from promptops.gate.stats import holm
 from promptops.project.golden import first_cases
@@ -66,7 +65,7 @@ class InputDrift:
         return any(test.differs for test in self.tests)
 
 
-def compare_inputs(project: Project, prompt: str, events: Path, *, seed: int = 0) -> InputDrift:
+def compare_inputs(project: Project, prompt: str, events: str, *, seed: int = 0) -> InputDrift:
     """Compare at most 1,000 golden inputs with at most 1,000 requests, by permutation tests corrected by Holm.
 
     Shares by the chi-square statistic, lengths by the difference of mean logarithms, words by the maximum mean discrepancy of the built-in embedder
@@ -87,11 +86,11 @@ def _golden(case: str, category: str, inputs: Mapping[str, Any]) -> Asked:
     return Asked(id=case, category=category, language=guess_language(text), chars=len(text), text=text)
 
 
-def _sample(path: Path, prompt: str, rng: random.Random) -> tuple[list[Asked], int]:
+def _sample(address: str, prompt: str, rng: random.Random) -> tuple[list[Asked], int]:
     """A uniform sample of the requests of a prompt, in one pass (Vitter's algorithm R)."""
     kept: list[Asked] = []
     seen, mark = 0, orjson.dumps(prompt)
-    lines = EventLines(path)
+    lines = open_source(address)
     try:
         for line in lines:
             if mark in line and (asked := _request(line, prompt)):

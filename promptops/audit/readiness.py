@@ -214,12 +214,12 @@ class _Look:
         return Seen(passed=self.settings.deadline_s <= self.p99_s, what=f"p99 {self.p99_s:g} s promised, every request ends at {self.settings.deadline_s:g} s")  # fmt: skip
 
     def _monitoring(self) -> Seen:
-        from promptops.audit.events import read_traffic
+        from promptops.audit.sources import read_traffic
 
         if not self.events:
             return Seen(passed=False, what="no events file was named")
         try:
-            traffic = read_traffic(Path(self.events))
+            traffic = read_traffic(self.events)
         except DataError as error:
             return Seen(passed=False, what=f"{error.problems[0].what} ({error.problems[0].why or self.events})")
         seen = sum(tally.requests for key, tally in traffic.totals("prompt").items() if self.name in key[1:])

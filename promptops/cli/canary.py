@@ -1,7 +1,6 @@
 """promptops canary ...: whether a canary may have all the traffic."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +23,10 @@ def root() -> None:
 def status(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
     events: Annotated[
-        str, typer.Option(metavar="FILE", help=f"The events file of the services; default: {_VARIABLE}.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
+        ),
     ] = "",
     channel: Annotated[str, typer.Option(metavar="CHANNEL", help="The channel that has a canary.")] = "prod",
     control: Annotated[
@@ -43,14 +45,15 @@ def status(
     Exits 1 when the canary is worse in errors, fallbacks, rejections, refusals, feedback, latency or cost.
     """
     from promptops.audit.canary import compare_canary
-    from promptops.audit.events import read_traffic
+    from promptops.audit.sources import read_traffic
     from promptops.cli.output import emit, emit_json
     from promptops.report.canary import canary_json, render_canary
 
     address = events or os.environ.get(_VARIABLE, "")
     if not address:
         raise DataError(
-            "nothing says which events to read", hint=f"name the file the services write with --events or {_VARIABLE}"
+            "nothing says which events to read",
+            hint=f"name the file or stream the services write with --events or {_VARIABLE}",
         )
     if every not in {"hour", "minute"}:
         raise DataError(f"--every {every[:40]!r}", hint="hour or minute")
@@ -59,7 +62,7 @@ def status(
             "--control and --canary go together, and without --apply", hint="or leave them out: the channel knows"
         )
     old, new = (control, canary) if control else _of_channel(name, channel)
-    traffic = read_traffic(Path(address), every="minute" if every == "minute" else "hour")
+    traffic = read_traffic(address, every="minute" if every == "minute" else "hour")
     found = compare_canary(traffic, name, control=old, canary=new)
     then = _next(found, channel, address)
     if as_json:

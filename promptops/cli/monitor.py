@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptops.core.errors import DataError, ExitCode, did_you_mean
+from promptops.core.errors import DataError, EvaluationError, ExitCode, did_you_mean
 
 if TYPE_CHECKING:
     from promptops.audit.drift import Drift
-    from promptops.audit.events import Dimension, EventLines, EventReader, Traffic
+    from promptops.audit.events import Dimension, EventReader, Traffic
+    from promptops.audit.sources import Source
 
 _VARIABLE = "PROMPTOPS_EVENTS"
 _LOOK_S = 2.0
@@ -20,7 +21,10 @@ _LOOK_S = 2.0
 
 def monitor(
     events: Annotated[
-        str, typer.Option(metavar="FILE", help=f"The events file of the services; default: {_VARIABLE}.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
+        ),
     ] = "",
     follow: Annotated[
         bool, typer.Option("--follow", help="A live board; without a terminal: wait for an alert, print it, exit 1.")
@@ -57,12 +61,14 @@ def monitor(
     from contextlib import closing
 
     from promptops.audit.drift import find_drift
-    from promptops.audit.events import EventLines, EventReader, checked
+    from promptops.audit.events import EventReader
+    from promptops.audit.sources import checked, open_source
 
     address = events or os.environ.get(_VARIABLE, "")
     if not address:
         raise DataError(
-            "nothing says which events to read", hint=f"name the file the services write with --events or {_VARIABLE}"
+            "nothing says which events to read",
+            hint=f"name the file or stream the services write with --events or {_VARIABLE}",
         )
     if every not in {"hour", "minute"}:
         raise DataError(f"--every {every[:40]!r}", hint="hour or minute")
@@ -70,20 +76,19 @@ def monitor(
     for file in output or ():
         if not file.endswith((".html", ".json")):
             raise DataError("the report is a page or JSON", where=file, hint="-o FILE.html or -o FILE.json")
-    path = Path(address)
     reader = EventReader(every="minute" if every == "minute" else "hour")
 
     def judge() -> "Drift":
         return find_drift(reader.traffic, reference=reference, false_alarms=false_alarms)
 
-    with closing(EventLines(path)) as lines:
+    with closing(open_source(address)) as lines:
         _take(reader, lines)
         if follow:
             drift = _follow(reader, lines, judge, dimensions, address)
         else:
             if rest := lines.remainder():
                 reader.add(rest)
-            checked(reader.traffic, path)
+            checked(reader.traffic, address)
             drift = judge()
     _tell(reader.traffic, drift, dimensions, output or [], hook, address, as_json=as_json)
     return ExitCode.GATE if drift.alerts else ExitCode.OK
@@ -107,25 +112,38 @@ def _hook(url: str) -> str:
     return url
 
 
-def _take(reader: "EventReader", lines: "EventLines") -> None:
+def _take(reader: "EventReader", lines: "Source") -> None:
     for line in lines:
         reader.add(line)
+    reader.traffic.losses.gone = lines.lost
 
 
-def _follow(
-    reader: "EventReader", lines: "EventLines", judge: Any, dimensions: "list[Dimension]", address: str
-) -> "Drift":
+def _take_what_came(reader: "EventReader", lines: "Source", said: str) -> str:
+    """Read on; a server that is away is waited for, and said once. What was said, '' when all is well."""
+    from promptops.cli.output import note
+
+    try:
+        _take(reader, lines)
+    except EvaluationError as error:
+        if not said:
+            note(f"{error.problems[0]}; waiting for it")
+        return str(error)
+    return ""
+
+
+def _follow(reader: "EventReader", lines: "Source", judge: Any, dimensions: "list[Dimension]", address: str) -> "Drift":
     """Until Ctrl-C on a terminal; elsewhere until a rate has moved."""
     import time
 
     from promptops.cli.output import console, note
     from promptops.report.monitor import render_monitor
 
+    said = ""
     if not sys.stdout.isatty():
         note("waiting for an alert; Ctrl-C ends")
         while not (drift := judge()).alerts:
             time.sleep(_LOOK_S)
-            _take(reader, lines)
+            said = _take_what_came(reader, lines, said)
         return drift  # type: ignore[no-any-return]
     from rich.live import Live
     from rich.text import Text
@@ -135,7 +153,7 @@ def _follow(
             if reader.traffic.buckets:
                 live.update(render_monitor(reader.traffic, judge(), dimensions, source=address), refresh=True)
             time.sleep(_LOOK_S)
-            _take(reader, lines)
+            said = _take_what_came(reader, lines, said)
 
 
 def _tell(
@@ -175,7 +193,10 @@ def _files(output: list[str], page: Any, document: Any) -> Iterator[tuple[str, s
 def drift(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
     events: Annotated[
-        str, typer.Option(metavar="FILE", help=f"The events file of the services; default: {_VARIABLE}.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
+        ),
     ] = "",
     seed: Annotated[int, typer.Option(help="Decides the sample and the permutations.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -192,9 +213,10 @@ def drift(
     address = events or os.environ.get(_VARIABLE, "")
     if not address:
         raise DataError(
-            "nothing says which events to read", hint=f"name the file the services write with --events or {_VARIABLE}"
+            "nothing says which events to read",
+            hint=f"name the file or stream the services write with --events or {_VARIABLE}",
         )
-    found = compare_inputs(open_project(Path.cwd()), name, Path(address), seed=seed)
+    found = compare_inputs(open_project(Path.cwd()), name, address, seed=seed)
     if as_json:
         emit_json(inputs_json(found))
     else:

@@ -18,7 +18,10 @@ def readiness(
     at: Annotated[str, typer.Option(metavar="REF", help="The commit, branch or tag that is looked at.")] = "HEAD",
     model: Annotated[str, typer.Option(help="The model that answers; default: the prompt's.")] = "",
     events: Annotated[
-        str, typer.Option(metavar="FILE", help=f"The events file of the services; default: {_VARIABLE}.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
+        ),
     ] = "",
     output: Annotated[
         list[str] | None,

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from promptops.audit.drift import Drift, Finding, always_valid_interval
-from promptops.audit.events import Dimension, Tally, Traffic
+from promptops.audit.events import COSTS, Dimension, Tally, Traffic
 from promptops.core.money import format_usd
 from promptops.core.version import __version__
 from promptops.report.html import asset, environment, policy
@@ -17,7 +17,7 @@ from promptops.report.tables import command, count, headline, next_line, percent
 _WIDTH, _HEIGHT, _POINTS = 300, 120, 56
 _SHOWN = 20
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
-_COLUMNS = ("requests", "errors", "fallbacks", "rejected", "cached", "bad", "a request", "cost")
+_COLUMNS = ("requests", "errors", "fallbacks", "rejected", "cached", "bad", "judge", "small", "a request", "cost")
 _PLURALS: Mapping[Dimension, str] = {"prompt": "prompts", "version": "versions", "category": "categories", "language": "languages", "tenant": "tenants", "feature": "features"}  # fmt: skip
 
 
@@ -58,6 +58,7 @@ def render_monitor(
             parts.append(show(f"  back within its limit: {sentence(finding)}", "dim"))
     for dimension in dict.fromkeys(("prompt", *by)):
         parts += [Text(""), _table(traffic, dimension)]
+    parts += [Text(""), _costs(traffic)] if traffic.costs else []
     parts += [Text(""), _stages(traffic)] if traffic.stages else []
     for prompt, (audited, wrong) in sorted(traffic.audited.items()):
         low, high = always_valid_interval(wrong, audited)
@@ -87,18 +88,30 @@ def losses(traffic: Traffic) -> Iterator[str]:
     found = traffic.losses
     for number, text in (
         (found.torn, "not whole (torn by a crash or a full disk)"), (found.unknown, "of a kind or form this version does not know"),
-        (found.clock, "with a clock that jumped; counted with their neighbours"), (found.unmatched, "feedback for replies that are not in the file"),
-        (found.dropped, "dropped by the services because the disk was slower than the requests"),
+        (found.clock, "with a clock that jumped; counted with their neighbours"), (found.unmatched, "feedback and verdicts for replies that are not there"),
+        (found.dropped, "dropped by the services because the disk or Redis was slower than the requests"),
+        (found.gone, "removed from the stream before they were read"),
     ):  # fmt: skip
         if number:
             yield f"{count(number, 'event')}: {text}"
+    if len(traffic.judges) > 1:
+        yield f"{len(traffic.judges)} judges gave the verdicts: their scores are not comparable with each other"
 
 
 def _cells(tally: Tally) -> tuple[str, ...]:
     n = tally.requests
     bad = f"{percent(tally.bad / tally.scored)} of {tally.scored}" if tally.scored else "-"
+    judge = f"{tally.score / tally.judged:.2f} of {tally.judged}" if tally.judged else "-"
+    small = f"{percent(tally.small / tally.routed)} of {tally.routed}" if tally.routed else "-"
     return (str(n), percent(tally.errors / n), percent(tally.fallbacks / n), percent(tally.rejected / n), percent((tally.cached + tally.semantic) / n),
-            bad, format_usd(round(tally.cost_nanousd / n)), format_usd(tally.cost_nanousd)) if n else ("0", "-", "-", "-", "-", bad, "-", "-")  # fmt: skip
+            bad, judge, small, format_usd(round(tally.cost_nanousd / n)), format_usd(tally.cost_nanousd)) if n else ("0", "-", "-", "-", "-", bad, judge, small, "-", "-")  # fmt: skip
+
+
+def _shown_columns(traffic: Traffic) -> list[int]:
+    """Places of the columns that have something to show in some row: judges and routers are not everywhere."""
+    tallies = traffic.totals("prompt").values()
+    empty = {"judge": not any(tally.judged for tally in tallies), "small": not any(tally.routed for tally in tallies)}
+    return [place for place, name in enumerate(_COLUMNS) if not empty.get(name)]
 
 
 def _label(key: tuple[str, str, str]) -> str:
@@ -113,12 +126,38 @@ def _quantiles(traffic: Traffic, key: tuple[str, str, str]) -> tuple[str, str, s
 
 def _table(traffic: Traffic, dimension: Dimension) -> RenderableType:
     timed = dimension in {"prompt", "version"}
-    grid = table(dimension, "requests>", "errors>", "fallbacks>", "rejected>", "cached>?", "bad>", "a request>", "cost>?", *(("p50>?", "p95>", "p99>") if timed else ()))  # fmt: skip
+    shown = _shown_columns(traffic)
+    names = [f"{_COLUMNS[place]}>{'?' if _COLUMNS[place] in ('cached', 'cost') else ''}" for place in shown]
+    grid = table(dimension, *names, *(("p50>?", "p95>", "p99>") if timed else ()))
     totals = traffic.totals(dimension)
     for key, tally in list(totals.items())[:_SHOWN]:
-        grid.add_row(show(_label(key), limit=60), *_cells(tally), *(_quantiles(traffic, key) if timed else ()))
+        cells = _cells(tally)
+        grid.add_row(
+            show(_label(key), limit=60),
+            *(cells[place] for place in shown),
+            *(_quantiles(traffic, key) if timed else ()),
+        )
     more = len(totals) - _SHOWN
     return Group(grid, show(f"and {more} more {_PLURALS[dimension]}", "dim")) if more > 0 else grid
+
+
+def _cost_rows(traffic: Traffic) -> list[tuple[str, int, int]]:
+    """(what was paid for, how often, nano-dollars) over all prompts, in the order of COSTS."""
+    found: dict[str, list[int]] = {}
+    for (_, kind), (times, cost) in traffic.costs.items():
+        total = found.setdefault(kind, [0, 0])
+        total[0] += times
+        total[1] += cost
+    return [(kind, *found[kind]) for kind in COSTS if kind in found]  # type: ignore[misc]
+
+
+def _costs(traffic: Traffic) -> RenderableType:
+    grid = table("paid for", "times>", "cost>", "share>")
+    rows = _cost_rows(traffic)
+    total = sum(cost for _, _, cost in rows)
+    for kind, times, cost in rows:
+        grid.add_row(kind, str(times), format_usd(cost), percent(cost / total) if total else "-")
+    return grid
 
 
 def _stages(traffic: Traffic) -> RenderableType:
@@ -146,9 +185,11 @@ def monitor_json(traffic: Traffic, drift: Drift) -> dict[str, Any]:
         **{_PLURALS[dimension]: [_row_json(traffic, key, tally) for key, tally in traffic.totals(dimension).items()] for dimension in DIMENSIONS},
         "stages": [{"stage": stage, "decision": decision, "count": round(number), "total_ms": round(spent_ms, 3)}
                    for (stage, decision), (number, spent_ms) in sorted(traffic.stages.items())],
+        "costs": [{"prompt": prompt, "stage": kind, "count": times, "cost_nanousd": cost} for (prompt, kind), (times, cost) in sorted(traffic.costs.items())],
+        "judges": dict(sorted(traffic.judges.items())),
         "notices": dict(sorted(traffic.notices.items())),
         "semantic_audit": [_audit_json(prompt, audited, wrong) for prompt, (audited, wrong) in sorted(traffic.audited.items())],
-        "losses": {name: getattr(traffic.losses, name) for name in ("torn", "unknown", "dropped", "clock", "unmatched")},
+        "losses": {name: getattr(traffic.losses, name) for name in ("torn", "unknown", "dropped", "clock", "unmatched", "gone")},
     }  # fmt: skip
 
 
@@ -188,7 +229,15 @@ def monitor_page(traffic: Traffic, drift: Drift) -> str:
     facts = [("Requests", cells[0], f"{traffic.events} events"), ("Errors", cells[1], f"{total.errors} requests"), ("Fallbacks", cells[2], f"{total.fallbacks} requests"),
              ("Rejected by guardrails", cells[3], f"{total.rejected} requests"), ("From a cache", cells[4], f"{total.cached} exact, {total.semantic} semantic"),
              ("Bad answers", cells[5].partition(" of ")[0], f"{total.scored} judged"), ("Latency", seconds(latency.quantile(0.5) / 1000), f"p95 {seconds(latency.quantile(0.95) / 1000)}, p99 {seconds(latency.quantile(0.99) / 1000)}"),
-             ("Cost", format_usd(total.cost_nanousd), f"{cells[6]} a request")]  # fmt: skip
+             ("Cost", format_usd(total.cost_nanousd), f"{cells[8]} a request")]  # fmt: skip
+    if total.judged:
+        facts.append(("Judge score", cells[6].partition(" of ")[0], f"{total.judged} sampled, {total.failing} fail"))
+    if total.routed:
+        facts.append(("Small model", cells[7].partition(" of ")[0], f"of {total.routed} routed requests"))
+    if total.audited:
+        facts.append(
+            ("False hits", percent(total.false_hits / total.audited), f"{total.audited} semantic hits audited")
+        )
     moved = [finding for finding in drift.findings if finding.state in {"alert", "recovered"}]
     page: str = environment().render_template(
         "monitor.html",
@@ -198,6 +247,7 @@ def monitor_page(traffic: Traffic, drift: Drift) -> str:
         charts=[_chart(finding) for finding in moved],
         legend=f"Limits come from the first {count(drift.reference, traffic.every)}. Dashed: the limit; upright line: where the change began.",
         tables=[_page_table(traffic, dimension) for dimension in DIMENSIONS],
+        costs=[{"kind": kind, "times": str(times), "cost": format_usd(cost)} for kind, times, cost in _cost_rows(traffic)],
         stages=[{"stage": escape(stage), "decision": escape(decision), "times": f"{number:.0f}", "mean": seconds(spent_ms / number / 1000)}
                 for (stage, decision), (number, spent_ms) in sorted(traffic.stages.items(), key=lambda item: (-item[1][1], item[0]))],
         footer=f"promptops {__version__}",
@@ -208,14 +258,16 @@ def monitor_page(traffic: Traffic, drift: Drift) -> str:
 def _page_table(traffic: Traffic, dimension: Dimension) -> dict[str, Any]:
     timed = dimension in {"prompt", "version"}
     totals = list(traffic.totals(dimension).items())
-    rows = [{"label": escape(_label(key)), "cells": [*_cells(tally), *(_quantiles(traffic, key) if timed else ())]} for key, tally in totals[:200]]  # fmt: skip
+    shown = _shown_columns(traffic)
+    rows = [{"label": escape(_label(key)), "cells": [*([*_cells(tally)][place] for place in shown), *(_quantiles(traffic, key) if timed else ())]}
+            for key, tally in totals[:200]]  # fmt: skip
     more = f"and {len(totals) - 200} more" if len(totals) > 200 else ""
     return {
         "title": f"By {dimension}",
         "name": dimension,
         "rows": rows,
         "more": more,
-        "columns": [*_COLUMNS, *(("p50", "p95", "p99") if timed else ())],
+        "columns": [*(_COLUMNS[place] for place in shown), *(("p50", "p95", "p99") if timed else ())],
     }
 
 

@@ -51,6 +51,38 @@ def test_what_moved_is_named(changed, expected):
     assert expected in found(change)
 
 
+def beside(hour: int, rng: random.Random) -> dict:
+    """As usual, with a router, a judge of a sample, and audits of the semantic cache."""
+    route = [{"stage": "route", "decision": "small" if rng.random() < 0.7 else "large", "reason": "", "at_ms": 1.0}]
+    return usual(hour, rng) | {"bad": None, "steps": route, "failing": rng.random() < 0.1 if rng.random() < 0.4 else None,
+                               "wrong": rng.random() < 0.01 if rng.random() < 0.2 else None}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (lambda _rng, _event: {}, []),
+        (lambda rng, _event: {"failing": rng.random() < 0.4}, [("judged", "prompt", "", False)]),
+        (lambda rng, event: {"failing": rng.random() < 0.9 if event["failing"] is not None else None} if event["language"] == "ja" else {},
+         [("judged", "language", "ja", False)]),
+        (lambda rng, event: {"wrong": rng.random() < 0.2 if event["wrong"] is not None else None}, [("false hits", "prompt", "", False)]),
+        (lambda rng, event: {"steps": [event["steps"][0] | {"decision": "large"}] if rng.random() < 0.5 else event["steps"]}, [("small", "prompt", "", True)]),
+        (lambda rng, event: {"steps": [event["steps"][0] | {"decision": "small"}] if rng.random() < 0.8 else event["steps"]}, [("small", "prompt", "", False)]),
+    ],
+    ids=["nothing", "the judge's score", "the judge's score of a language", "false hits", "less to the small model", "more to the small model"],
+)  # fmt: skip
+def test_sampled_quality_false_hits_and_the_router_have_limits(changed, expected):
+    """Each is a rate with its own past; no other rate is named."""
+    alerts = found(
+        lambda hour, rng: (event := beside(hour, rng)) | (changed(rng, event) if hour >= 48 else {}), many=120
+    )
+
+    assert ([], {row[0] for row in expected}) == (
+        [row for row in expected if row not in alerts],
+        {row[0] for row in alerts},
+    )
+
+
 def test_what_came_back_is_no_alert_any_more():
     """An hour of outage two days ago is history: it is told, and the exit code is good."""
 

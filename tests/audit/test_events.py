@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from traffic import NOW, line, notice, read, reply, stamp
 
-from promptops.audit.events import EventLines, EventReader, Histogram, Losses, read_traffic
+from promptops.audit.events import EventReader, Histogram, Losses
+from promptops.audit.sources import EventLines, read_traffic
 from promptops.core.errors import DataError
 from promptops.runtime.base import Reply, Request, Step
 from promptops.runtime.telemetry import EventsFile
@@ -132,7 +133,7 @@ def test_no_file_and_no_requests_are_bad_input(tmp_path: Path):
     with pytest.raises(DataError, match="no events file"):
         read_traffic(empty)
     empty.write_bytes(b"")
-    with pytest.raises(DataError, match="the file is empty"):
+    with pytest.raises(DataError, match="nothing is there"):
         read_traffic(empty)
     empty.write_text("not\njson\n")
     with pytest.raises(DataError, match="2 lines are torn"):
@@ -157,4 +158,73 @@ def test_quantiles_are_right_to_a_step():
         487 <= latency.quantile(0.5) <= 513,
         965 <= latency.quantile(0.99) <= 1015,
         Histogram().quantile(0.5),
+    )
+
+
+def _step(stage: str, decision: str, cost: int = 0, reason: str = "") -> dict:
+    return {"stage": stage, "decision": decision, "reason": reason, "at_ms": 1.0} | (
+        {"cost_nanousd": cost} if cost else {}
+    )
+
+
+def test_money_is_told_by_what_it_was_paid_for():
+    """First calls, retries, repairs, the large model after the small one, shadow models and audits; what an older runtime did not tell is said."""
+    steps = [
+        _step("route", "small"), _step("model", "timeout", 1), _step("model", "retry"), _step("model", "ok", 20), _step("guardrails", "rejected"),
+        _step("guardrails", "repair"), _step("model", "ok", 300), _step("route", "big"), _step("model", "hedge"), _step("model", "ok", 4000),
+    ]  # fmt: skip
+    traffic = read([
+        reply(stamp(0), 1, steps=steps, cost_nanousd=54_321), reply(stamp(0), 2),
+        notice(stamp(0), "shadow", "700 nano-dollars"),
+        notice(stamp(0), "semantic_audit_right", "triage: 0 of 1 audited hits were wrong, 0.0% to 9.0% with 95 % confidence, 90 nano-dollars"),
+    ])  # fmt: skip
+
+    assert {
+        ("triage", "model"): [1, 1], ("triage", "retry"): [1, 20], ("triage", "repair"): [1, 300], ("triage", "hedge"): [1, 4000],
+        ("triage", "not told"): [2, 54_321 - 4321 + 1000], ("", "shadow"): [1, 700], ("triage", "audit"): [1, 90],
+    } == traffic.costs  # fmt: skip
+
+
+def test_the_choice_of_the_router_is_counted_and_nothing_else():
+    """The first choice counts, not the second model after a failure, and not a bundle without a router."""
+    second = [_step("route", "small"), _step("model", "timeout"), _step("route", "large")]
+    traffic = read([
+        reply(stamp(0), 1, steps=[_step("route", "large")]), reply(stamp(0), 2, steps=second),
+        reply(stamp(0), 3, steps=[_step("route", "large", reason="no router in the bundle")]),
+    ])  # fmt: skip
+    tally = traffic.totals("prompt")["prompt", "triage", ""]
+
+    assert (3, 2, 1) == (tally.requests, tally.routed, tally.small)
+
+
+def test_a_verdict_counts_in_the_hour_of_its_reply():
+    """In every dimension of it; one whose hour is not there is said, and what is no verdict is of unknown form."""
+    verdict = {
+        name: value
+        for name, value in reply(stamp(0), 1).items()
+        if name in {"id", "prompt", "version", "category", "language", "tenant", "feature"}
+    }
+    verdict |= {
+        "kind": "judged",
+        "at": stamp(30),
+        "replied_at": stamp(0),
+        "passed": False,
+        "value": 0.25,
+        "judge": "sha256:a",
+        "cost_nanousd": 7,
+    }
+    traffic = read([
+        reply(stamp(0), 1), reply(stamp(3), 2), verdict, verdict | {"replied_at": stamp(9)}, verdict | {"passed": "no"}, verdict | {"value": 2},
+    ])  # fmt: skip
+    keys = [("prompt", "triage", ""), ("version", "triage", "v1.0.0"), ("category", "triage", "billing"), ("language", "triage", "en"), ("tenant", "", "t1"), ("feature", "", "inbox")]  # fmt: skip
+
+    assert [(1, 1, 0.25)] * 6 == [
+        (tally.judged, tally.failing, tally.score)
+        for tally in (traffic.buckets[stamp(0)[:13]].tallies[key] for key in keys)
+    ]  # type: ignore[index]
+    assert (1, 2, {"sha256:a": 1}, [1, 7]) == (
+        traffic.losses.unmatched,
+        traffic.losses.unknown,
+        traffic.judges,
+        traffic.costs["triage", "judge"],
     )

@@ -39,7 +39,7 @@ def events(path: Path, cases: list[dict], *, content: bool = True, **changes) ->
 
 
 def differs(path: Path) -> set[str]:
-    return {test.what for test in compare_inputs(open_project(REPOSITORY), NAME, path).tests if test.differs}
+    return {test.what for test in compare_inputs(open_project(REPOSITORY), NAME, str(path)).tests if test.differs}
 
 
 def test_requests_like_the_golden_cases_are_alike(tmp_path: Path):
@@ -65,8 +65,8 @@ def test_a_new_kind_of_question_is_named_first(tmp_path: Path):
     strange = {"category": "other", "inputs": {"ticket": "zymurgy qubit flotsam marzipan quokka"}}
     path = events(tmp_path / "e.jsonl", [*golden()[:100], strange])
     project = open_project(REPOSITORY)
-    found = compare_inputs(project, NAME, path)
-    plain = compare_inputs(project, NAME, events(tmp_path / "p.jsonl", golden()[:100], content=False))
+    found = compare_inputs(project, NAME, str(path))
+    plain = compare_inputs(project, NAME, str(events(tmp_path / "p.jsonl", golden()[:100], content=False)))
 
     assert ("r100", True) == (found.far[0][0].id, found.far[0][1] < found.far[1][1])
     assert ((), {"language shares", "category shares", "length"}) == (plain.far, {test.what for test in plain.tests})

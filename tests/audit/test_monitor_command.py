@@ -128,7 +128,7 @@ def test_a_webhook_that_redirects_is_not_followed(call: Call, bad: Path, hook):
     [
         ((), "nothing says which events"),
         (("--events", "gone.jsonl"), "no events file"),
-        (("--events", "empty.jsonl"), "no requests to look at, the file is empty"),
+        (("--events", "empty.jsonl"), "no requests to look at, nothing is there"),
         (("--events", "empty.jsonl", "--every", "day"), "--every 'day'"),
         (("--events", "empty.jsonl", "--by", "tenants"), "did you mean 'tenant'"),
         (("--events", "empty.jsonl", "-o", "x.pdf"), "the report is a page or JSON"),

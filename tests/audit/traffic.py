@@ -24,6 +24,12 @@ def notice(at: str, event: str, reason: str) -> dict[str, Any]:
     return {"at": at, "kind": "notice", "event": event, "reason": reason}
 
 
+def verdict(event: dict[str, Any], *, failing: bool) -> dict[str, Any]:
+    """What `promptops monitor sample` writes of a reply."""
+    kept = {name: event[name] for name in ("id", "prompt", "version", "category", "language", "tenant", "feature")}
+    return {"at": event["at"], "kind": "judged", "replied_at": event["at"]} | kept | {"passed": not failing, "value": 0.2 if failing else 0.9, "judge": "sha256:a", "cost_nanousd": 5}  # fmt: skip
+
+
 def line(event: dict[str, Any]) -> bytes:
     return json.dumps(event).encode() + b"\n"
 
@@ -35,14 +41,21 @@ def stamp(hour: int, second: int = 0) -> str:
 def hours(
     many: int, a_hour: int, change: Callable[[int, random.Random], dict[str, Any]], seed: int = 7
 ) -> Iterator[dict[str, Any]]:
-    """Requests of many hours; `change` says what is not as usual in one, and may name a `score` (whether the answer was bad)."""
+    """Requests of many hours; `change` says what is not as usual in one, and may name `bad` (feedback), `failing` (a verdict), `wrong` (an audit)."""
     rng = random.Random(seed)
     for number in range(many * a_hour):
         hour, place = divmod(number, a_hour)
         changes = dict(change(hour, rng))
-        bad = changes.pop("bad", None)
+        bad, failing, wrong = (changes.pop(name, None) for name in ("bad", "failing", "wrong"))
         at = stamp(hour, place * 3600 // a_hour)
-        yield reply(at, number, **changes)
+        event = reply(at, number, **changes)
+        yield event
+        if failing is not None:
+            yield verdict(event, failing=failing)
+        if wrong is not None:
+            yield notice(
+                at, f"semantic_audit_{'wrong' if wrong else 'right'}", "triage: some were wrong, 0 nano-dollars"
+            )
         if bad is not None:
             yield notice(at, "feedback_bad" if bad else "feedback_good", f"r{number} thumbs")
 
