@@ -138,8 +138,10 @@ def _with_kept(error: EvaluationError, store: Store, header: RunHeader) -> Evalu
         kept = f"{stored} of {header.planned} results kept"
     except EvaluationError:  # a server that is away cannot be asked
         kept = "what was written before is kept"
-    return EvaluationError(f"{problem.what}, {kept}", where=problem.where, why=problem.why,
-                           hint=f"{problem.hint or 'put that right'}, then `promptops eval --resume {header.id}`")  # fmt: skip
+    found = EvaluationError(f"{problem.what}, {kept}", where=problem.where, why=problem.why,
+                            hint=f"{problem.hint or 'put that right'}, then `promptops eval --resume {header.id}`")  # fmt: skip
+    found.exit_code = error.exit_code
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """Runs in a shared store: clients and servers that are killed, two machines with one rate limit, and what is said when it cannot be reached."""
 
 import random
+import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -121,6 +123,28 @@ def test_E17_a_server_that_stays_away_ends_the_run_and_resume_finishes_it(
     assert problem(stopped)["hint"].partition(" --resume ")[0].endswith("then `promptops eval")
     assert (0, "complete", 24) == run_row(finished)[:3]
     assert (24, True, True) == (len(server.asked), server.repeats <= CONCURRENCY, paid_until_then <= 9 + CONCURRENCY)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_E18_a_wait_for_the_server_ends_when_a_person_asks(
+    sandbox: Sandbox, own_postgres: PostgresServer, number: signal.Signals, code: int
+):
+    """Ctrl-C is heard while the store is away, however long the patience; the command that goes on is named."""
+    with paid_project(sandbox, cases=40) as server:
+        share(sandbox, own_postgres.url(own_postgres.new_database()) + "?patience_s=3600")
+        process = start(sandbox, "eval", PROMPT, "--concurrency", str(CONCURRENCY), "--json")
+        server.wait_for(6)
+        own_postgres.kill()
+        server.wait_until_idle()
+        while process.poll() is None:  # one that came before the wait began stops the run and not the wait
+            process.send_signal(number)
+            time.sleep(1)
+        stopped = finish(process)
+        own_postgres.start()
+        finished = resume(sandbox)
+
+    assert (code, True) == (stopped.code, " --resume " in problem(stopped)["hint"]), stopped.err
+    assert (0, "complete", 40, True) == (*run_row(finished)[:3], server.repeats <= CONCURRENCY)
 
 
 def test_S5_a_run_of_another_machine_is_in_use(sandbox: Sandbox, postgres_url: str, tmp_path: Path):

@@ -1,6 +1,7 @@
 """The connection to a PostgreSQL server: made again when it breaks, for a bounded time, and never waited for without end."""
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from promptops.core.errors import DataError, EvaluationError, PromptopsError
+from promptops.core.errors import DataError, EvaluationError, ExitCode, PromptopsError
 
 if TYPE_CHECKING:
     import psycopg
@@ -53,29 +54,52 @@ class Link:
         """
         import psycopg
 
-        give_up_at: float | None = None
+        try:
+            return self._once(do, within_s)
+        except psycopg.Error as error:
+            if not self._worth_another_try(error):
+                raise translate(error, self.where) from error
+            with _listening() as asked:
+                return self._patiently(do, within_s, error, asked)
+
+    def _once(self, do: Callable[["psycopg.Connection"], _T], within_s: float | None) -> _T:
+        import psycopg
+
+        try:
+            if self.sql.closed:
+                self.sql = self._connect()
+            with self._watched(self.sql, within_s or ANSWER_S):
+                return do(self.sql)
+        except psycopg.DataError as error:
+            raise OverflowError(_first_line(error)) from error
+
+    def _patiently(
+        self, do: Callable[["psycopg.Connection"], _T], within_s: float | None, error: "psycopg.Error", asked: list[int]
+    ) -> _T:
+        """Again and again until it is done, the time is over, or a person asks to stop."""
+        import psycopg
+
+        give_up_at = time.monotonic() + (0.0 if self._given_up else self._patience_s)
         pause_s = _FIRST_PAUSE_S
-        while True:
+        while time.monotonic() < give_up_at and not asked:
+            until = min(time.monotonic() + pause_s, give_up_at)
+            while time.monotonic() < until and not asked:
+                time.sleep(min(_FIRST_PAUSE_S, pause_s))
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
             try:
-                if self.sql.closed:
-                    self.sql = self._connect()
-                with self._watched(self.sql, within_s or ANSWER_S):
-                    found = do(self.sql)
-            except psycopg.DataError as error:
-                raise OverflowError(_first_line(error)) from error
-            except psycopg.Error as error:
+                found = self._once(do, within_s)
+            except psycopg.Error as again:
+                error = again
                 if not self._worth_another_try(error):
-                    raise translate(error, self.where) from error
-                now = time.monotonic()
-                give_up_at = give_up_at or now + (0.0 if self._given_up else self._patience_s)
-                if now >= give_up_at:
-                    self._given_up = True
-                    raise translate(error, self.where) from error
-                time.sleep(min(pause_s, max(0.0, give_up_at - now)))
-                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+                    break
             else:
                 self._given_up = False
                 return found
+        self._given_up = True
+        failure = translate(error, self.where)
+        if asked:
+            failure.exit_code = ExitCode.INTERRUPTED if asked[0] == signal.SIGINT else ExitCode.TERMINATED
+        raise failure from error
 
     def close(self) -> None:
         self._closed.set()
@@ -131,6 +155,26 @@ class Link:
                 if self._due is not None and time.monotonic() > self._due:
                     self._due = None
                     _hang_up(self._watched_connection)
+
+
+@contextmanager
+def _listening() -> Iterator[list[int]]:
+    """Signals that ask to stop, while an event loop, which would hear them, cannot run; nobody else's handling is lost."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {
+        number: signal.signal(number, lambda got, _: asked.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for got in asked:
+            if before[signal.Signals(got)] in (signal.SIG_DFL, signal.default_int_handler):
+                signal.raise_signal(got)
 
 
 def _hang_up(connection: "psycopg.Connection") -> None:
