@@ -1,15 +1,13 @@
 """Runs from one store to another: as often as one likes, never mixed with another run, and answers stay those that were scored."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Literal, TypeVar
+from typing import Literal
 
 from promptops.core.errors import ConflictError
 from promptops.project.store import Result, Run, Store, StoredAnswer
+from promptops.project.transfer import batches, own_key
 
-_T = TypeVar("_T")
-_BATCH = 500
 Outcome = Literal["new", "updated", "same", "behind"]
 
 
@@ -101,18 +99,18 @@ def _same(left: Result, right: Result, run_id: str) -> bool:
 def _copy_rows(source: Store, target: Store, run_id: str) -> int:
     """Results, verdicts with the answers they are of, and the ledger; the number of results."""
     count = 0
-    for results in _batches(source.results(run_id)):
+    for results in batches(source.results(run_id)):
         keys = _copy_answers(source, target, run_id, [item.answer_key for item in results])
         for item in results:
             target.add_result(run_id, replace(item, answer_key=keys[item.answer_key]))
         count += len(results)
         target.flush()
-    for verdicts in _batches(source.verdicts(run_id)):
+    for verdicts in batches(source.verdicts(run_id)):
         keys = _copy_answers(source, target, run_id, [item.answer_key for _, _, item in verdicts])
         for case_id, draw, verdict in verdicts:
             target.add_verdicts(run_id, case_id, draw, [replace(verdict, answer_key=keys[verdict.answer_key])])
         target.flush()
-    for attempts in _batches(source.attempts(run_id)):
+    for attempts in batches(source.attempts(run_id)):
         target.import_attempts(run_id, attempts)
     return count
 
@@ -121,12 +119,12 @@ def _copy_answers(source: Store, target: Store, run_id: str, keys: Sequence[str]
     """Add the answers under these keys; under which key each is there. The same request may have had another answer there."""
     wanted = list(dict.fromkeys(keys))
     here = {key: item for key, item in source.find_answers(wanted).items() if item.key == key}
-    there = target.find_answers([*here, *(_own(key, run_id) for key in here)])
+    there = target.find_answers([*here, *(own_key(key, run_id) for key in here)])
     names: dict[str, str] = {key: key for key in wanted}
     for key, answer in here.items():
         kept = there.get(key)
         if kept is not None and kept.key == key and _differs(kept, answer):
-            names[key] = _own(key, run_id)
+            names[key] = own_key(key, run_id)
             own = there.get(names[key])
             if own is not None and own.key == names[key] and _differs(own, answer):
                 raise ConflictError(
@@ -136,16 +134,5 @@ def _copy_answers(source: Store, target: Store, run_id: str, keys: Sequence[str]
     return names
 
 
-def _own(key: str, run_id: str) -> str:
-    """The key under which a run keeps an answer for itself."""
-    return key if key.endswith(f":{run_id}") else f"{key}:{run_id}"
-
-
 def _differs(left: StoredAnswer, right: StoredAnswer) -> bool:
     return replace(left, key=right.key) != right
-
-
-def _batches(rows: Iterable[_T]) -> Iterator[list[_T]]:
-    iterator = iter(rows)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch

@@ -3,9 +3,10 @@
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from dataclasses import fields as fields_of
+from itertools import islice
 from pathlib import Path
 from types import UnionType
 from typing import IO, Any, Literal, TypeVar, get_args, get_origin
@@ -16,9 +17,11 @@ from promptops.core.names import is_name, is_run_id
 from promptops.project.store import Result, Run, RunHeader, RunState, Store, StoredAnswer, Verdict
 from promptops.project.tree import is_stream
 
+_T = TypeVar("_T")
 _Row = TypeVar("_Row", RunHeader, Result, StoredAnswer, Verdict)
 FORMAT = 1
 _FLUSH_EVERY = 1000
+_BATCH = 500
 _HINT = "make one with `promptops runs export`"
 
 
@@ -67,35 +70,47 @@ def _lines(store: Store, run: Run) -> Iterator[dict[str, Any]]:
         "header": asdict(run.header),
     }
     written: set[str] = set()
-    for result in store.results(run.id):
-        if result.answer_key not in written:
-            written.add(result.answer_key)
-            answer = store.find_answer(result.answer_key)
-            if answer is not None:
-                yield {"type": "answer", **asdict(answer)}
-        yield {"type": "result", **asdict(result)}
-    for case_id, draw, verdict in store.verdicts(run.id):
-        if verdict.answer_key not in written:
-            written.add(verdict.answer_key)
-            answer = store.find_answer(verdict.answer_key)
-            if answer is not None:
-                yield {"type": "answer", **asdict(answer)}
-        yield {"type": "verdict", "case_id": case_id, "draw": draw, **asdict(verdict)}
+    for results in batches(store.results(run.id)):
+        answers = store.find_answers([item.answer_key for item in results if item.answer_key not in written])
+        for result in results:
+            yield from _answer_line(answers.get(result.answer_key), result.answer_key, written)
+            yield {"type": "result", **asdict(result)}
+    for verdicts in batches(store.verdicts(run.id)):
+        answers = store.find_answers([item.answer_key for _, _, item in verdicts if item.answer_key not in written])
+        for case_id, draw, verdict in verdicts:
+            yield from _answer_line(answers.get(verdict.answer_key), verdict.answer_key, written)
+            yield {"type": "verdict", "case_id": case_id, "draw": draw, **asdict(verdict)}
     for key, started_at, outcome, cost in store.attempts(run.id):
         yield {"type": "attempt", "key": key, "started_at": started_at, "outcome": outcome, "cost_nanousd": cost}
+
+
+def _answer_line(answer: StoredAnswer | None, key: str, written: set[str]) -> Iterator[dict[str, Any]]:
+    """The answer under a key, before the first line that names it."""
+    if answer is not None and key not in written:
+        yield {"type": "answer", **asdict(answer)}
+    written.add(key)
+
+
+def batches(rows: Iterable[_T]) -> Iterator[list[_T]]:
+    """What is looked up together: a query each would be a round trip each where the store is on a server."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
 
 
 def import_run(store: Store, path: Path) -> tuple[Run, list[str]]:
     """Read an exported run into the store; (run, notices). A run that is there already is left as it is.
 
-    A duplicate result keeps the first and every attempt is counted. A torn last line makes the run incomplete.
+    A duplicate result keeps the first and every attempt is counted. An answer whose key has another text here is kept beside it, as the run's own.
+    A torn last line makes the run incomplete.
     Raises DataError for a file that is no export, or torn elsewhere; the store is then as before.
     """
     importer = _Importer(store, path.name)
     try:
         with store.all_or_nothing(), path.open("rb") as file:
-            for number, row in importer.rows(file):
-                if not importer.add(number, row):
+            for batch in batches(importer.rows(file)):
+                importer.meet([row for _, row in batch])
+                if not all(importer.add(number, row) for number, row in batch):
                     break
             importer.finish()
     except OSError as error:
@@ -115,6 +130,8 @@ class _Importer:
         self.finished_at = ""
         self.ended = self.whole = False
         self.results: set[tuple[str, int]] = set()
+        self.kept: dict[str, StoredAnswer] = {}
+        self.renamed: dict[str, str] = {}
         self.attempts: list[tuple[str, str, str, int]] = []
 
     def rows(self, file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -131,6 +148,11 @@ class _Importer:
         if torn:
             self.notices.append("the last line is torn and was dropped")
 
+    def meet(self, rows: list[dict[str, Any]]) -> None:
+        """Look up which answers of these lines are here already."""
+        keys = [row["key"] for row in rows if row.get("type") == "answer" and isinstance(row.get("key"), str)]
+        self.kept = {key: answer for key, answer in self.store.find_answers(keys).items() if answer.key == key}
+
     def add(self, number: int, row: dict[str, Any]) -> bool:
         """Take one line; False when the run is in the store already."""
         kind, fields = row.get("type"), {key: value for key, value in row.items() if key != "type"}
@@ -140,7 +162,7 @@ class _Importer:
             elif kind == "run":
                 self._begin(fields)
             elif kind == "answer":
-                self.store.add_answer(_typed(StoredAnswer(**fields)))
+                self._answer(_typed(StoredAnswer(**fields)))
             elif kind == "result":
                 scores = tuple((name, ok, reason, value) for name, ok, reason, value in fields["scores"])
                 self._result(number, _typed(Result(**{**fields, "scores": scores})))
@@ -192,6 +214,14 @@ class _Importer:
         else:
             self.store.begin_run(header)
 
+    def _answer(self, answer: StoredAnswer) -> None:
+        if answer.key in self.kept and answer != self.kept[answer.key] and self.header is not None:
+            self.renamed[answer.key] = own_key(answer.key, self.header.id)
+        self.store.add_answer(replace(answer, key=self._key(answer.key)))
+
+    def _key(self, key: str) -> str:
+        return self.renamed.get(key, key)
+
     def _verdict(self, fields: dict[str, Any]) -> None:
         if self.header is None:
             raise ValueError("a verdict before the header")
@@ -199,7 +229,10 @@ class _Importer:
         scores = {name: (float(value), str(reason)) for name, (value, reason) in fields["scores"].items()}
         if not isinstance(case_id, str) or not isinstance(draw, int):
             raise TypeError("case_id")
-        self.store.add_verdicts(self.header.id, case_id, draw, [_typed(Verdict(**{**fields, "scores": scores}))])
+        verdict = _typed(Verdict(**{**fields, "scores": scores}))
+        self.store.add_verdicts(
+            self.header.id, case_id, draw, [replace(verdict, answer_key=self._key(verdict.answer_key))]
+        )
 
     def _result(self, number: int, result: Result) -> None:
         if self.header is None:
@@ -209,13 +242,18 @@ class _Importer:
             self.notices.append(f"line {number}: a second result of {result.case_id}; the first is kept")
             return
         self.results.add(key)
-        self.store.add_result(self.header.id, result)
+        self.store.add_result(self.header.id, replace(result, answer_key=self._key(result.answer_key)))
         if self.store.buffered >= _FLUSH_EVERY:
             self.store.flush()
 
 
 def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def own_key(key: str, run_id: str) -> str:
+    """The key under which a run keeps an answer for itself."""
+    return key if key.endswith(f":{run_id}") else f"{key}:{run_id}"
 
 
 def _typed(row: _Row) -> _Row:

@@ -1,7 +1,7 @@
 """Runs as files: what is exported comes back, and a file that is torn, cut or foreign never counts as whole."""
 
 import json
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,6 @@ from run_rows import RUN, answer, header, result, write_run
 from promptops.core.errors import DataError
 from promptops.project.store import Ledger, Store, open_store
 from promptops.project.transfer import export_run, import_run
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """Where runs are imported to."""
-    (tmp_path / "to").mkdir()
-    opened = open_store(tmp_path / "to")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -35,9 +26,10 @@ def lines(tmp_path: Path) -> list[bytes]:
 
 def take(store: Store, lines: list[bytes]) -> tuple[str, list[str], list[str]]:
     """Import lines; the run's state, its case ids, the notices."""
-    path = store.path.parents[2] / "given.jsonl"
-    path.write_bytes(b"".join(lines))
-    run, notices = import_run(store, path)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "given.jsonl"
+        path.write_bytes(b"".join(lines))
+        run, notices = import_run(store, path)
     return run.state, [row.case_id for row in store.results(run.id)], notices
 
 
@@ -203,9 +195,19 @@ def test_S11_a_run_id_that_is_a_path_writes_nothing(store: Store, lines: list[by
     with pytest.raises(DataError):
         take(store, [with_header(lines[0], id="../../../escape"), *lines[1:]])
 
-    assert [*before, "given.jsonl"] == sorted(
-        [path.name for path in tmp_path.iterdir()], key=[*before, "given.jsonl"].index
-    )
+    assert before == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_an_answer_that_differs_is_kept_beside_the_one_here(store: Store, lines: list[bytes]):
+    """Two machines asked the same: the imported run shows the answer it was scored with, the key keeps the first."""
+    store.add_answer(answer("key-a", text="another"))
+    store.flush()
+    take(store, lines)
+    found = store.answers_of(RUN, [("a", 0), ("b", 0)])
+
+    assert ("another", [answer().text, answer().text]) == (
+        getattr(store.find_answer("key-a"), "text", None), [found["a", 0].text, found["b", 0].text],
+    )  # fmt: skip
 
 
 def test_a_missing_file_is_a_problem(store: Store, tmp_path: Path):

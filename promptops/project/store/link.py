@@ -65,12 +65,14 @@ class Link:
     def _once(self, do: Callable[["psycopg.Connection"], _T], within_s: float | None) -> _T:
         import psycopg
 
+        if self._closed.is_set():
+            raise RuntimeError("the store is closed")
         try:
             if self.sql.closed:
                 self.sql = self._connect()
             with self._watched(self.sql, within_s or ANSWER_S):
                 return do(self.sql)
-        except psycopg.DataError as error:
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise OverflowError(_first_line(error)) from error
 
     def _patiently(
