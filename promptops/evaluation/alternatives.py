@@ -86,12 +86,13 @@ class Rivalry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A question of the decision, its answer here, and the measured fact that decided it."""
+    """A question of the decision, its answer here, the measured fact that decided it, and what follows; `otherwise`: from the other answer."""
 
     question: str
     answer: bool
     fact: str
     then: str
+    otherwise: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ def measure_alternatives(
         prompt=name,
         measured=found.measured,
         rivalries=rivalries,
-        nodes=found.nodes,
+        nodes=(*found.nodes, _tolerance_node(evaluable, rivalries[0] if rivalries else None)),
         cases=found.cases,
         trained_on=found.trained_on,
     )
@@ -281,20 +282,51 @@ def _nodes(evaluable: Evaluable, measured: Sequence[Measured], more: int) -> tup
     best = max(known, key=lambda item: item.rate, default=None)
     floor = suite.gate.min_pass
     reached = best is not None and floor is not None and best.rate >= floor
+    checkable = ("rules, a classifier or a search can give it", "wording matters: extractive answers or a model")
+    labels = (
+        "a classifier is worth training",
+        f"below {_LABELS_EACH} a category a classifier mostly guesses; --train FILE adds rows",
+    )
+    text = ("rules will miss much of it", "short inputs suit rules and a search index")
+    enough = ("ship it, and keep the model for what it cannot do", "measure a model, and compare")
     return (
-        Node(question="Is there one right answer that code can check?", answer=deterministic,
-             fact=f"answers are {prompt.output_format}, {len(exact)} of {len(checks)} checks compare with a stated value or schema",
-             then="rules, a classifier or a search can give it" if deterministic else "wording matters: extractive answers or a model"),
-        Node(question="Are there labels to learn from?", answer=least + more >= _LABELS_EACH,
-             fact=f"{scan.count} golden cases, {least} in the smallest category" + (f", {more} further rows" if more else ""),
-             then="a classifier is worth training" if least + more >= _LABELS_EACH else f"below {_LABELS_EACH} a category a classifier mostly guesses; --train FILE adds rows"),
-        Node(question="Is the input free text?", answer=words >= _LONG_WORDS,
-             fact=f"half of the inputs have more than {words} words",
-             then="rules will miss much of it" if words >= _LONG_WORDS else "short inputs suit rules and a search index"),
-        Node(question="Does something simple already do well enough?", answer=reached,
-             fact=(f"{best.name} passes {100 * best.rate:.0f}%" if best else "nothing simple applies") + (f", gate.min_pass is {100 * floor:.0f}%" if floor is not None else ", the suite states no gate.min_pass"),
-             then="ship it, and keep the model for what it cannot do" if reached else "measure a model, and compare"),
+        _node("Is there one right answer that code can check?", deterministic,
+              f"answers are {prompt.output_format}, {len(exact)} of {len(checks)} checks compare with a stated value or schema", checkable),
+        _node("Are there labels to learn from?", least + more >= _LABELS_EACH,
+              f"{scan.count} golden cases, {least} in the smallest category" + (f", {more} further rows" if more else ""), labels),
+        _node("Is the input free text?", words >= _LONG_WORDS, f"half of the inputs have more than {words} words", text),
+        _node("Does something simple already do well enough?", reached,
+              (f"{best.name} passes {100 * best.rate:.0f}%" if best else "nothing simple applies") + (f", gate.min_pass is {100 * floor:.0f}%" if floor is not None else ", the suite states no gate.min_pass"),
+              enough),
     )  # fmt: skip
+
+
+def _node(question: str, answer: bool, fact: str, ways: tuple[str, str]) -> Node:  # noqa: FBT001 - the answer is the point
+    """`ways`: what follows from yes, and from no."""
+    return Node(question=question, answer=answer, fact=fact, then=ways[not answer], otherwise=ways[answer])
+
+
+def _tolerance_node(evaluable: Evaluable, rivalry: Rivalry | None) -> Node:
+    """Whether the error of the simpler answer is within what the suite tolerates."""
+    ways = (
+        "the simpler one serves these categories",
+        "the model serves where it is better; more cases decide the rest",
+    )
+    tolerated = f"a loss of {100 * evaluable.suite.gate.tolerance:.0f} points is tolerated"
+    question = "Is what the simpler one loses within the tolerance?"
+    if rivalry is None:
+        return _node(
+            question,
+            answer=False,
+            fact=f"{tolerated}; no model was measured",
+            ways=(ways[0], "measure a model: nothing is known of the loss"),
+        )
+    rows = [row for row in rivalry.rows if "=" not in row.verdict.category]
+    held = sum(row.choice == "simple" for row in rows)
+    total = rivalry.comparison.total
+    fact = (f"{tolerated}; {rivalry.simple.name} differs by {100 * total.difference:+.1f} points [{100 * total.interval.low:+.1f}, {100 * total.interval.high:+.1f}] "
+            f"from {rivalry.model.name}, and a larger loss is ruled out in {held} of {len(rows)} categories")  # fmt: skip
+    return _node(question, answer=held > 0, fact=fact, ways=ways)
 
 
 def _median_words(evaluable: Evaluable) -> int:

@@ -32,11 +32,15 @@ _POWER_CASES = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeRow:
-    """A category, a slice value or the total; `detectable` is the smallest drop (0..1) the gate would see there, None: none."""
+    """A category, a slice value or the total; `detectable` is the smallest drop (0..1) the gate would see there, None: none.
+
+    `needed` is about how many cases would let it see a drop as large as the tolerance; 0 when these do, None beyond 2,000.
+    """
 
     name: str
     cases: int
     detectable: float | None
+    needed: int | None = 0
     twins: int = 0
     trivial: int = 0
 
@@ -176,9 +180,27 @@ def _sizes(
     def detectable(number: int) -> float | None:
         return _detectable(min(number, _POWER_CASES), judged, policy)
 
+    @cache
+    def enough(tolerance: float) -> int | None:
+        """The fewest cases that do, within a twentieth."""
+        if not _sees(detectable(_POWER_CASES), tolerance):
+            return None
+        low, high = 1, _POWER_CASES
+        while high - low > max(1, high // 20):
+            middle = (low + high) // 2
+            low, high = (low, middle) if _sees(detectable(middle), tolerance) else (middle, high)
+        return high
+
+    def needed(name: str) -> int | None:
+        tolerance = policy.tolerance_of(name)
+        if not name or _sees(detectable(counts[name]["cases"]), tolerance):
+            return 0
+        most = enough(tolerance)
+        return None if most is None else max(counts[name]["cases"] + 1, most)
+
     def rows(names: Iterator[str]) -> tuple[SizeRow, ...]:
         return tuple(SizeRow(name=name or "total", cases=counts[name]["cases"], twins=counts[name]["twins"], trivial=counts[name]["trivial"],
-                             detectable=detectable(counts[name]["cases"])) for name in names)  # fmt: skip
+                             detectable=detectable(counts[name]["cases"]), needed=needed(name)) for name in names)  # fmt: skip
 
     names = sorted(name for name in counts if name)
     return (
@@ -186,6 +208,10 @@ def _sizes(
         rows(name for name in names if "=" not in name),
         rows(name for name in names if "=" in name),
     )
+
+
+def _sees(drop: float | None, tolerance: float) -> bool:
+    return drop is not None and drop <= tolerance
 
 
 def _detectable(cases: int, rows: int, policy: GatePolicy) -> float | None:

@@ -7,12 +7,13 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from promptops.core.checks.base import brief
 from promptops.core.money import format_usd
 from promptops.core.version import __version__
 from promptops.evaluation.alternatives import Alternatives, Choice, Measured, Rivalry, RowAdvice
 from promptops.report.html import asset, environment, policy
 from promptops.report.markdown import cell
-from promptops.report.show import show
+from promptops.report.show import escape, show
 from promptops.report.tables import (
     command,
     count,
@@ -140,7 +141,7 @@ def alternatives_json(found: Alternatives, *, requests_per_day: int) -> dict[str
         "prompt": found.prompt, "advice": found.advice, "cases": found.cases, "trained_on": found.trained_on, "requests_per_day": requests_per_day,
         "measured": [_measured_json(item, requests_per_day) for item in found.measured],
         "rivalries": [_rivalry_json(item) for item in found.rivalries],
-        "nodes": [{"question": node.question, "answer": node.answer, "fact": node.fact, "then": node.then} for node in found.nodes],
+        "nodes": [{"question": node.question, "answer": node.answer, "fact": node.fact, "then": node.then, "otherwise": node.otherwise} for node in found.nodes],
     }  # fmt: skip
 
 
@@ -200,14 +201,31 @@ def alternatives_markdown(found: Alternatives, *, requests_per_day: int) -> str:
             )
             lines.append("| " + " | ".join(map(cell, values)) + " |")
         lines += [f"\n{cell(line)}" for line in _in_words(rivalry, requests_per_day)]
-    lines += [
-        "",
-        *(
-            f"{place}. {cell(node.question)} **{'yes' if node.answer else 'no'}**: {cell(node.fact)}; {cell(node.then)}"
-            for place, node in enumerate(found.nodes, 1)
-        ),
-    ]
+    lines += ["", *_tree(found), ""]
+    lines += [f"{place}. {cell(node.question)} **{_answer(node.answer)}**: {cell(node.fact)}; {cell(node.then)}" for place, node in enumerate(found.nodes, 1)]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _tree(found: Alternatives) -> Iterator[str]:
+    """The decision as a picture that Markdown renderers draw: the way taken down the middle, what the other answers would mean beside it."""
+    yield from ("```mermaid", "flowchart TD")
+    for place, node in enumerate(found.nodes):
+        yield f'  q{place}{{{{"{_label(node.question)}<br/>{_label(node.fact)}"}}}}'
+        last = place == len(found.nodes) - 1
+        target = "advice" if last else f"q{place + 1}"
+        yield f'  q{place} ==>|"{_answer(node.answer)}: {_label(node.then)}"| {target}'
+        yield f'  q{place} -.->|"{_answer(not node.answer)}"| o{place}["{_label(node.otherwise)}"]'
+    yield from (f'  advice(["{_label(found.advice)}"])', "```")
+
+
+def _label(text: str) -> str:
+    """Text that ends neither a label nor its block."""
+    safe = brief(escape(text), 300).translate(str.maketrans("[];", "(),"))
+    return "".join(character if character.isalnum() or character in " .,:%+-?=/_()" else " " for character in safe)
+
+
+def _answer(yes: bool) -> str:  # noqa: FBT001 - yes or no is what it writes
+    return "yes" if yes else "no"
 
 
 def alternatives_page(found: Alternatives, *, requests_per_day: int) -> str:
@@ -219,8 +237,7 @@ def alternatives_page(found: Alternatives, *, requests_per_day: int) -> str:
         tone={"green": "good", "yellow": "warn"}[_STYLE[found.advice]],
         measured=[[str(value) for value in _measured_cells(item, requests_per_day)] for item in (*found.simple, *(item for item in found.measured if not item.simple))],
         skipped=[f"{item.name}: {item.why_not}" for item in found.measured if item.why_not],
-        nodes=[{"question": node.question, "answer": "yes" if node.answer else "no", "fact": node.fact, "then": node.then, "tone": "good" if node.answer else "warn", "y": 20 + 92 * place}
-               for place, node in enumerate(found.nodes)], height=20 + 92 * len(found.nodes),
+        nodes=[{"question": node.question, "answer": _answer(node.answer), "fact": node.fact, "then": node.then, "otherwise": node.otherwise, "other": _answer(not node.answer), "tone": "good" if node.answer else "warn"} for node in found.nodes],
         rivalries=[_rivalry_view(item, requests_per_day) for item in found.rivalries], footer=f"promptops {__version__}, {count(found.cases, 'golden case')}, {requests_per_day} requests a day",
     )  # fmt: skip
     return text

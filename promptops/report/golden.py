@@ -88,7 +88,10 @@ def _size_notes(found: GoldenStats) -> Iterator[str]:
     blind = _blind(found)
     if blind:
         shown = ", ".join(blind[:_SHOWN]) + (f" and {len(blind) - _SHOWN} more" if len(blind) > _SHOWN else "")
-        yield f"a drop as large as the tolerance would not be seen in 80 % of comparisons in: {shown}"
+        needed = [row.needed for row in found.categories if row.name in blind]
+        most = max((number for number in needed if number), default=0)
+        enough = f"; about {most} cases in each would let it be seen" if most and None not in needed else "; not with 2000 cases either, so accept a larger one"  # fmt: skip
+        yield f"a drop as large as the tolerance would not be seen in 80 % of comparisons in: {shown}{enough}"
 
 
 def _blind(found: GoldenStats) -> list[str]:

@@ -9,9 +9,14 @@ import pytest
 from conftest import PROMPT, Outcome, Sandbox
 from promptops.evaluation.alternatives import cases_needed
 from promptops.gate import CaseDraws, decide
+from promptops.report.alternatives import _label
 
 Call = Callable[..., Outcome]
 TOPICS = {"delivery": "the parcel came {} days late", "product": "this lamp broke after {} days"}
+
+
+def case(name: str, category: str, text: str, label: str) -> dict[str, Any]:
+    return {"id": f"c{name}", "category": category, "inputs": {"feedback": text}, "expected": {"sentiment": label}}
 
 
 def many_cases(sandbox: Sandbox, each: int = 60) -> None:
@@ -117,7 +122,7 @@ def test_what_is_written_is_markdown_page_and_json(sandbox: Sandbox, call: Call)
 
     page = sandbox.read("a.html")
     assert sandbox.read("a.md").startswith("**use the simpler one** ")
-    assert (True, 0, 4) == (
+    assert (True, 0, 6) == (
         "default-src &#x27;none&#x27;" in page or "default-src 'none'" in page,
         page.count("<script"),
         page.count('class="question"'),
@@ -134,3 +139,51 @@ def test_more_cases_are_needed_the_wider_the_interval_is():
     ).total
 
     assert cases_needed(verdict) > verdict.n
+
+
+def test_the_decision_is_a_tree_of_measured_facts(sandbox: Sandbox, call: Call):
+    """One answer, labels, free text, good enough, tolerance: each with its fact, the way taken and the way not taken, down to the advice."""
+    found = measured(call, "--models", "local:echo", "-o", "a.md")
+
+    last = found["nodes"][-1]
+    assert (5, True, True) == (len(found["nodes"]), last["answer"], "a loss of 10 points is tolerated; local:rules differs by +72.7 points" in last["fact"])  # fmt: skip
+    assert all(node["then"] and node["otherwise"] and node["then"] != node["otherwise"] for node in found["nodes"])
+    tree = sandbox.read("a.md").partition("```mermaid\n")[2].partition("```")[0].splitlines()
+    assert ("flowchart TD", '  advice(["use the simpler one"])', 5, 5) == (
+        tree[0], tree[-1], sum("==>" in line for line in tree), sum("-.->" in line for line in tree),
+    )  # fmt: skip
+
+
+def test_without_a_model_the_tolerance_is_not_answered(call: Call):
+    """Nothing is known of a loss against a model that was not measured."""
+    last = measured(call)["nodes"][-1]
+
+    assert (False, "measure a model: nothing is known of the loss") == (last["answer"], last["then"])
+
+
+def test_labels_of_the_tree_cannot_leave_their_box():
+    """Whatever a model is called, quotes, brackets and line ends do not reach the drawing."""
+    found = _label('a"] [x];{b}<script> | ==> q0 `-- #quot; \n "]')
+
+    assert not set(found) & set('"[]{};<>|`#\n')
+    assert "a ) (x), b" in found
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [case("a", "product", "x y", "negative")], [case(str(number), "product", f"text {number}", "negative") for number in range(6)],
+        [{**case(str(number), "product", f"text {number}", ""), "expected": {}} for number in range(6)],
+    ],
+    ids=["one case", "one category", "no labels"],
+)  # fmt: skip
+def test_odd_sets_give_numbers_or_reasons(sandbox: Sandbox, call: Call, rows: list[dict[str, Any]]):
+    """No traceback: what cannot be tried says why, what can is measured."""
+    sandbox.replace(f"golden/{PROMPT}.yaml", "categories:\n  delivery:\n  product:\n", "")
+    sandbox.replace(f"golden/{PROMPT}.yaml", "  - {check: equals, path: /sentiment}\n", "")
+    sandbox.write_rows(rows)
+
+    outcome = call("alternatives", PROMPT, "--models", "local:echo", "--json")
+
+    assert 0 == outcome.code, outcome.err
+    assert all(item["why_not"] or item["n"] == len(rows) for item in outcome.json["measured"])
