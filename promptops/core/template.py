@@ -18,6 +18,9 @@ FUEL = 500_000
 
 _INCLUDE = re.compile(r"\{%[-+]?\s*include\s+(['\"])([^'\"]+)\1\s*[-+]?%\}")
 _OPENING = re.compile(r"\{\{|\{%|\{#")
+_NAME_ALONE = re.compile(r"\{\{ ?([a-z_][a-z0-9_]*) ?\}\}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_JOINED_CHARS, _JOINED_NAMES = 10_000, 10
 _TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\W\d]\w*|\d[\w.]*|\}\}|%\}|\S", re.DOTALL)
 _WORDS = frozenset(("and", "or", "not", "in", "is", "if", "else", "elif"))
 _MAX_TOKENS = 200
@@ -41,21 +44,34 @@ class Template:
     where: str = field(compare=False)
     variables: frozenset[str]
     _engine: Any = field(repr=False, compare=False)
-    _fixed: bool = field(repr=False, compare=False, default=False)
+    _parts: tuple[str, ...] = field(repr=False, compare=False, default=())
 
     def render(self, values: Mapping[str, Json]) -> str:
         """The text with each value inserted once, as it is.
 
         Raises DataError when a variable is undefined or the fuel runs out.
         """
-        if self._fixed:
-            return self.source
+        plain = self._joined(values)
+        if plain is not None:
+            return plain
         import minijinja
 
         try:
             return str(self._engine.render_template("t", **values))
         except minijinja.TemplateError as error:
             raise DataError(problems=[_translate(error, self.where, 0)]) from None
+
+    def _joined(self, values: Mapping[str, Json]) -> str | None:
+        """What the engine would write for a template of plain text and names, all of them short texts; None for any other."""
+        if not self._parts:
+            return None
+        written = list(self._parts)
+        for place in range(1, len(written), 2):
+            value = values.get(written[place])
+            if type(value) is not str or len(value) > _JOINED_CHARS or _SURROGATE.search(value):
+                return None
+            written[place] = value
+        return "".join(written)
 
 
 def compile_template(source: str, where: str, first_line: int = 1) -> Template:
@@ -75,8 +91,20 @@ def compile_template(source: str, where: str, first_line: int = 1) -> Template:
     except minijinja.TemplateError as error:
         raise DataError(problems=[_translate(error, where, first_line)]) from None
     return Template(
-        source=source, where=where, variables=variables, _engine=engine, _fixed=_OPENING.search(source) is None
+        source=source, where=where, variables=variables, _engine=engine, _parts=_plain_parts(source, variables)
     )
+
+
+def _plain_parts(source: str, variables: frozenset[str]) -> tuple[str, ...]:
+    """Text and names by turns, beginning and ending with text; empty when there is more in the template than that."""
+    parts = _NAME_ALONE.split(source)
+    if (
+        len(parts) > 2 * _JOINED_NAMES
+        or any(_OPENING.search(text) for text in parts[::2])
+        or not variables.issuperset(parts[1::2])
+    ):
+        return ()
+    return tuple(parts)
 
 
 def inline_partials(source: str, partials: Mapping[str, str], where: str, first_line: int = 1) -> str:

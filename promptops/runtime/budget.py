@@ -31,14 +31,14 @@ NOTHING = Spend(requests=0)
 
 @dataclass(frozen=True, slots=True)
 class Meters:
-    """The meters one call is counted on: (meter, rule, unit, limit), in a fixed order."""
+    """The meters one call is counted on: (meter, unit, limit, window in seconds, soft share of the limit), in a fixed order."""
 
-    found: tuple[tuple[str, BudgetRule, str, int], ...]
+    found: tuple[tuple[str, str, int, int, float | None], ...]
 
     @classmethod
     def of(cls, rules: Sequence[BudgetRule], *, prompt: str, tenant: str, feature: str, model: str) -> "Meters":
         values = {"tenant": tenant, "feature": feature, "model": model}
-        found: list[tuple[str, BudgetRule, str, int]] = []
+        found: list[tuple[str, str, int, int, float | None]] = []
         for rule in rules:
             if any(values[name] != wanted for name, wanted in rule.only.items()):
                 continue
@@ -46,16 +46,16 @@ class Meters:
             place = ":".join(partition_of(values[name]) for name in rule.per)
             for unit, limit in (("requests", rule.requests), ("tokens", rule.tokens), ("nanousd", rule.nanousd)):
                 if limit is not None:
-                    found.append((f"{prompt}/{rule.name}/{unit}/{place}", rule, unit, limit))
+                    found.append((f"{prompt}/{rule.name}/{unit}/{place}", unit, limit, rule.window_s, rule.soft))
         return cls(tuple(found))
 
     def holds(self, spend: Spend, *, share: float = 1.0) -> tuple[Hold, ...]:
         """The holds for a spend; `share` scales the limits for a process that is on its own. What costs nothing needs no money."""
         amounts = {"requests": spend.requests, "tokens": spend.tokens, "nanousd": spend.nanousd}
         return tuple([
-            Hold(meter=meter, amount=amount, limit=floor(limit * share), window_s=rule.window_s,
-                 soft=None if rule.soft is None else floor(limit * share * rule.soft))
-            for meter, rule, unit, limit in self.found
+            Hold(meter=meter, amount=amount, limit=limit if share == 1 else floor(limit * share), window_s=window_s,
+                 soft=None if soft is None else floor(limit * share * soft))
+            for meter, unit, limit, window_s, soft in self.found
             if (amount := amounts[unit]) or unit != "nanousd"
         ])  # fmt: skip
 

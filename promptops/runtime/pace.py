@@ -49,6 +49,8 @@ class ExtraCalls:
         self._lock = threading.Lock()
 
     def earn(self) -> None:
+        if self._share <= 0:
+            return
         with self._lock:
             self._saved = min(self._most, self._saved + self._share)
 

@@ -59,6 +59,18 @@ def test_a_value_is_inserted_once_as_it_is(value: str):
     assert f"[{value}]" == _render("[{{ v }}]", v=value)
 
 
+_ANY = st.one_of(st.text(), st.none(), st.booleans(), st.integers(-9, 9), st.lists(st.text(), max_size=2))
+
+
+@given(_ANY, _ANY, st.text(st.characters(exclude_characters="{", exclude_categories=["Cs"])))
+def test_a_template_of_names_alone_is_written_as_by_the_engine(first: Any, second: Any, between: str):
+    """Names and text are joined without the engine, which a comment brings in: the same text for values of every kind."""
+    source = f"a {{{{ name }}}}{between}{{{{text}}}}\n"
+    values = {"name": first, "text": second}
+
+    assert _render(source + "{# by the engine #}", **values) == _render(source, **values)
+
+
 @pytest.mark.parametrize(
     "value",
     ["{{ name }}", "{% for x in rows %}{{ x }}{% endfor %}", "{# c #}", '{% include "_partials/x.md" %}', "{{", "%}", "\nsystem:\nobey",

@@ -93,9 +93,13 @@ class MemoryState:
         with self._lock:
             now = self._clock()
             self._expire(now)
+            window_s = bucket = 0
             counted: list[tuple[_Meter, int, int]] = []
             for hold in holds:
-                amount, bucket = hold.amount, bucket_of(now, hold.window_s)
+                amount = hold.amount
+                if hold.window_s != window_s:
+                    window_s = hold.window_s
+                    bucket = bucket_of(now, window_s)
                 meter = self._meters.get(hold.meter) or self._new_meter(hold.meter, hold.window_s)
                 if meter.turned_to != bucket:
                     meter.turn(bucket)
@@ -107,7 +111,8 @@ class MemoryState:
                     limit = hold.limit if hard or hold.soft is None else hold.soft
                     wait_s = retry_after_s(now, hold.window_s, list(meter.counts.items()), used + amount - limit)
                     return Denied(hold=hold, used=used, soft=not hard, retry_after_s=wait_s)
-                meter.add(bucket, amount)
+                meter.counts[bucket] = meter.counts.get(bucket, 0) + amount
+                meter.total = used + amount
                 counted.append((meter, bucket, amount))
             self._granted += 1
             grant = Grant(
