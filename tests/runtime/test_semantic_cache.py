@@ -248,6 +248,22 @@ def test_the_index_is_exact_after_any_adds_and_deletes():
     assert len(kept) == len(index)
 
 
+def test_few_entries_are_compared_one_by_one_to_the_last_bit_as_by_the_index(monkeypatch):
+    """The same neighbours with the same similarities, whichever way is taken, also after deletions."""
+    embedder = Embedder()
+    found = []
+    for limit in (0, 1000):
+        monkeypatch.setattr("promptops.runtime.index.SCANNED_UP_TO", limit)
+        index = LexicalIndex(embedder)
+        for number, text in enumerate(sentences(200, 8)):
+            index.add(Entry(str(number), text, "a", 1e9))
+            index.delete(str(number * 7 % 200))
+        found.append([index.search(embedder.embed(text), 10, now=0.0) for text in sentences(60, 9)])
+
+    assert found[0] == found[1]
+    assert any(item.similarity > 0.3 for near in found[0] for item in near)
+
+
 def test_the_index_is_exact_when_the_oldest_keep_going():
     """A window of 150 entries over 1,500, as in a full cache: the same neighbours as an index of those 150 alone."""
     embedder = Embedder()
