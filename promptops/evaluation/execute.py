@@ -18,6 +18,7 @@ from promptops.evaluation.admission import Admission, SpendCap, Stop, Stopped, W
 from promptops.evaluation.asking import Asker
 from promptops.evaluation.breaker import Breaker
 from promptops.evaluation.clients import limit_key
+from promptops.evaluation.databases import runs_sql
 from promptops.evaluation.judging import Judging
 from promptops.evaluation.plan import Clock, Plan
 from promptops.evaluation.retry import RetryPolicy
@@ -170,6 +171,7 @@ class _Execution:
         self._plan, self._client, self._store, self._run_id, self._clock = plan, client, store, header.id, clock
         self._options, self._on_progress = options, on_progress
         self._prompt, self._suite = plan.evaluable.prompt, plan.evaluable.suite
+        self._waits = runs_sql(self._suite)
         self._local = plan.model.provider == "local"
         self._schema = dict(self._prompt.output_schema.document) if self._prompt.output_schema else None
         tools = [dict(tool) for tool in self._prompt.tools]
@@ -289,7 +291,8 @@ class _Execution:
             return
 
     async def _scored(self, question: _Question, answer: StoredAnswer) -> Scored:
-        scored = self._score(question, answer)
+        # A database may take a second; calls in flight must not wait for it.
+        scored = await asyncio.to_thread(self._score, question, answer) if self._waits else self._score(question, answer)  # fmt: skip
         if self._judging is None or answer.outcome != "ok":
             return scored
         case, request = question.case, question.request

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from promptops.core.suite import Case
 from promptops.core.text import estimate_tokens
 from promptops.core.version import __version__
 from promptops.evaluation.clients import identify, open_client, open_remote
+from promptops.evaluation.databases import with_databases
 from promptops.evaluation.judge import JudgeSetup, set_up_judge
 from promptops.models.base import Client
 from promptops.models.replay import RecordingClient, ReplayClient
@@ -145,6 +146,7 @@ def make_plan(
     """
     source = project.at(at) if at else project
     evaluable = source.load(name, candidate)
+    evaluable = replace(evaluable, suite=with_databases(evaluable.suite, project.config, project.root))
     _check_selection(evaluable, selection)
     config = resolve_model(project.config, model or evaluable.prompt.model or project.config.default_model)
     learnt = digest([[case.id, case.digest] for case in more]) if more else ""

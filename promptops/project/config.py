@@ -63,6 +63,23 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseConfig:
+    """Where a database of a check is: a SQLite file of the project, or what a variable of the environment says."""
+
+    path: str = ""
+    url_env: str = ""
+
+    def address(self, root: Path, environment: Mapping[str, str]) -> str:
+        """As `sqlite:FILE` or `postgresql://...`; '' when the variable is not set. Raises RefusedError for a file outside of the project."""
+        if not self.path:
+            return environment.get(self.url_env, "").strip()
+        found = (root / self.path).resolve()
+        if not found.is_relative_to(root.resolve()):
+            raise RefusedError(f"{self.path} is outside of the project", hint="name a variable of the environment with url_env")  # fmt: skip
+        return f"sqlite:{found}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseConfig:
     """Rules of releases. They count as they are on the protected branch, never as a change under test has them.
 
@@ -89,6 +106,7 @@ class Config:
     chosen: frozenset[str] = frozenset()
     """Which of `store` and `texts` whoever runs this named, and not a file that a change could edit."""
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    databases: Mapping[str, DatabaseConfig] = field(default_factory=dict)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
 
 
@@ -118,9 +136,9 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
     problems += [problem for problem in found if problem.where not in secret_lines]
     if problems:
         raise DataError(problems=problems)
-    settings = {key: value for key, value in values.items() if key not in ("models", "release")} | _from_environment(
-        os.environ if environment is None else environment
-    )
+    settings = {
+        key: value for key, value in values.items() if key not in ("models", "release", "databases")
+    } | _from_environment(os.environ if environment is None else environment)
     models: dict[str, ModelConfig] = {}
     for alias, table in values.get("models", {}).items():
         problems += _model_problems(table, alias, f"{where}:{_line(text, ('models', alias))}")
@@ -144,8 +162,12 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
         raise DataError(problems=problems)
     release = values.get("release", {})
     settings["chosen"] = frozenset(name for name in ("store", "texts") if settings.get(name) != values.get(name))
+    databases = {alias: DatabaseConfig(**table) for alias, table in values.get("databases", {}).items()}
     return Config(
-        models=models, release=ReleaseConfig(**{**release, "accepted": tuple(release.get("accepted", ()))}), **settings
+        models=models,
+        databases=databases,
+        release=ReleaseConfig(**{**release, "accepted": tuple(release.get("accepted", ()))}),
+        **settings,
     )
 
 

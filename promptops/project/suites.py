@@ -5,7 +5,7 @@ from datetime import date
 from importlib.metadata import entry_points
 from typing import Any
 
-from promptops.core.checks import CHECKS, Check, Cost, IsJson, JsonSchemaCheck, Only, Python
+from promptops.core.checks import CHECKS, Check, Cost, IsJson, JsonSchemaCheck, Only, Pydantic, Python
 from promptops.core.checks.forms import date_fault
 from promptops.core.errors import DataError, Problem, did_you_mean
 from promptops.core.jsontext import Json
@@ -164,6 +164,8 @@ class _Builder:
     def _check(self, path: tuple[str | int, ...], kind: str, name: str, options: dict[str, Any]) -> Check | None:
         if kind in ("json_schema", "python"):
             return self._json_schema(path, name) if kind == "json_schema" else self._python(path, name, options)
+        if kind == "pydantic":
+            return self._pydantic(path, name, options)
         if kind == "is_json" and "schema" in options:
             return self._is_json(path, name, options)
         if kind == "cost":
@@ -233,21 +235,46 @@ class _Builder:
 
     def _python(self, path: tuple[str | int, ...], name: str, options: dict[str, Any]) -> Check | None:
         wanted = options["entry_point"]
-        known = {point.name: point for point in entry_points(group="promptops.checks")}
+        found = self._installed(path, Python.group, wanted)
+        if found is None:
+            return None
+        return Python(
+            name=name, entry_point=wanted, function=found[0], options=options.get("options", {}), distribution=found[1]
+        )
+
+    def _pydantic(self, path: tuple[str | int, ...], name: str, options: dict[str, Any]) -> Check | None:
+        if self.prompt.output_format != "json":
+            self._problem(path, "check pydantic needs an answer in JSON", "set output.format of the prompt to json")
+        found = self._installed(path, Pydantic.group, options["entry_point"])
+        if found is None:
+            return None
+        from pydantic import TypeAdapter
+
+        try:
+            TypeAdapter(found[0])
+        except Exception as error:  # noqa: BLE001 - building a user's model may raise anything
+            self._problem(
+                path,
+                f"entry point {options['entry_point']!r} is nothing that pydantic can validate",
+                why=type(error).__name__,
+            )
+            return None
+        return Pydantic(name=name, model=found[0], distribution=found[1], **options)
+
+    def _installed(self, path: tuple[str | int, ...], group: str, wanted: str) -> tuple[Any, str] | None:
+        """What an entry point names, and the release of the package it is from."""
+        known = {point.name: point for point in entry_points(group=group)}
         if wanted not in known:
-            self._problem(path, f"no entry point {wanted!r} in the group promptops.checks",
+            self._problem(path, f"no entry point {wanted!r} in the group {group}",
                           did_you_mean(wanted, known) or "install the package that provides it")  # fmt: skip
             return None
         point = known[wanted]
         try:
-            function = point.load()
+            found = point.load()
         except Exception as error:  # noqa: BLE001 - importing a user's module may raise anything
             self._problem(path, f"entry point {wanted!r} does not load", why=type(error).__name__)
             return None
-        release = f"{point.dist.name} {point.dist.version}" if point.dist else ""
-        return Python(
-            name=name, entry_point=wanted, function=function, options=options.get("options", {}), distribution=release
-        )
+        return found, f"{point.dist.name} {point.dist.version}" if point.dist else ""
 
     def _judge(self) -> JudgeConfig | None:
         if "judge" not in self.value:

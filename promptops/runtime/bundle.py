@@ -427,19 +427,19 @@ class _Reader:
         document = self._file(name, "guardrails")
 
         def parse(items: Sequence[Mapping[str, Any]]) -> "tuple[Check, ...]":
-            return tuple(parse_check(item, CHECKS, _installed_check) for item in items)
+            return tuple(parse_check(item, CHECKS, _installed) for item in items)
 
         return parse(document["checks"]), {key: parse(items) for key, items in document["by_category"].items()}
 
 
-def _installed_check(name: str) -> Any:
-    """A user's check function, from an installed package; the bundle only names it."""
+def _installed(group: str, name: str) -> Any:
+    """A user's check function or model, from an installed package; the bundle only names it."""
     from importlib.metadata import entry_points
 
-    for point in entry_points(group="promptops.checks"):
+    for point in entry_points(group=group):
         if point.name == name:
             return point.load()
-    raise ValueError(f"no entry point {name!r} in the group promptops.checks is installed here")
+    raise ValueError(f"no entry point {name!r} in the group {group} is installed here")
 
 
 def _prompt(document: Mapping[str, Any], passages: Sequence[Mapping[str, str]], where: str) -> "Prompt":

@@ -4,7 +4,18 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from promptops.core.checks import CaseFacts, Check, Citations, Completion, Language, Python, Score, Sql, Unscored
+from promptops.core.checks import (
+    CaseFacts,
+    Check,
+    Citations,
+    Completion,
+    Language,
+    Pydantic,
+    Python,
+    Score,
+    Sql,
+    Unscored,
+)
 from promptops.core.errors import PromptopsError
 from promptops.core.jsontext import Json, JsonError, canonical_json
 from promptops.runtime.base import Citation, Request
@@ -16,7 +27,7 @@ from promptops.runtime.markup import MarkupError, clean_text, clean_value
 if TYPE_CHECKING:
     from promptops.core.knowledge import Passage
 
-_IN_A_THREAD = (Python, Sql)
+_IN_A_THREAD = (Python, Pydantic, Sql)
 _LONGEST_REASON = 300
 
 
@@ -62,6 +73,12 @@ class Guard:
             from promptops.core.checks.forms import detect_language
 
             detect_language("warm")
+        foreign = [check for checks in (self._checks, *self._by_category.values()) for check in checks.foreign]
+        if any(isinstance(check, Sql) for check in foreign):
+            import sqlglot  # noqa: F401
+        for check in foreign:
+            if isinstance(check, Pydantic):
+                check.score(Completion(text="null", format="json"), CaseFacts(category="", inputs={}))
 
     def judge(self, text: str, request: Request, passages: "Sequence[Passage]", *, latency_s: float, cost_nanousd: int, left_s: float) -> Generator[Effect, Any, Verdict]:  # fmt: skip
         """The verdict on an answer; a check that raises or hangs rejects it."""

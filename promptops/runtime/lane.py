@@ -190,6 +190,22 @@ class Lane:
         self.hedges = ExtraCalls(self.release.settings.hedge.share)
 
 
+def with_databases(release: Release, given: Mapping[str, str]) -> Release:
+    """The release with the databases of its checks connected. Raises DataError when nothing says where one is."""
+    from promptops.core.checks import Sql
+
+    every = (release.checks, *release.checks_by_category.values())
+    if not any(isinstance(check, Sql) and check.database for checks in every for check in checks):
+        return release
+    from dataclasses import replace
+
+    from promptops.runtime.databases import Databases, connected
+
+    opened = Databases(given)
+    by_category = {name: tuple(connected(check, opened) for check in checks) for name, checks in release.checks_by_category.items()}  # fmt: skip
+    return replace(release, checks=tuple(connected(check, opened) for check in release.checks), checks_by_category=by_category)  # fmt: skip
+
+
 def _schema_bytes(release: Release) -> int:
     """The schema of the answer is part of what is sent."""
     from promptops.core.jsontext import canonical_json

@@ -44,7 +44,7 @@ class Runtime:
     """Answers requests from a bundle. Use one for a process; all methods may be called from any thread, loop or forked child."""
 
     def __init__(self, path: "Path", trust: "Trust", shared: "Shared", *, endpoints: "Mapping[str, Endpoint]", clients: "Mapping[str, Client]",
-                 retrievers: Mapping[str, Retriever], poll_s: float) -> None:  # fmt: skip
+                 retrievers: Mapping[str, Retriever], databases: Mapping[str, str], poll_s: float) -> None:  # fmt: skip
         """Use `Runtime.load`."""
         # Not with this module: asyncio and the stages come with the first bundle, so that importing a Runtime costs little.
         from promptops.runtime import flow, pipeline
@@ -53,6 +53,7 @@ class Runtime:
         self._flow, self._pipeline, self._new_job = flow, pipeline, Job
         self._path, self._trust, self._shared = path, trust, shared
         self._endpoints, self._clients, self._retrievers, self._poll_s = endpoints, clients, retrievers, poll_s
+        self._databases = databases
         self._reloading = threading.Lock()
         self._pid = os.getpid()
         self._count = 0
@@ -67,13 +68,13 @@ class Runtime:
         allow_unsigned: bool = False, state: "State | None" = None, switch: Switch | None = None, observers: Sequence[Observer] = (),
         queue: Queue | None = None, retrievers: Mapping[str, Retriever] | None = None, budgets: "Sequence[BudgetRule]" = (),
         clients: "Mapping[str, Client] | None" = None, poll_s: float = 1.0, clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        wall_clock: Callable[[], float] = time.time, databases: Mapping[str, str] | None = None,
     ) -> "Runtime":  # fmt: skip
         """A runtime for the bundle at `path`: a folder, a .tar, or a folder with a `current.json` that is followed.
 
         `models` says where each model alias is, or one Endpoint for all. One of `trusted_keys` (lines `ssh-ed25519 AAAA...`),
         `digest` (of the manifest) and `allow_unsigned` must say why the bundle is believed. `clients` stand in for models in
-        tests; `wall_clock` (Unix seconds) decides only what is marked as expired. Raises RefusedError for a bundle that is not to be used, DataError for settings that do not fit it.
+        tests; `databases` says where SQL answers are run, by the name that a check gives (else PROMPTOPS_DATABASE_<NAME>); `wall_clock` (Unix seconds) decides only what is marked as expired. Raises RefusedError for a bundle that is not to be used, DataError for settings that do not fit it.
         """
         from pathlib import Path
 
@@ -94,7 +95,7 @@ class Runtime:
         )  # fmt: skip
         endpoints = {"*": models} if isinstance(models, Endpoint) else dict(models or {})
         trust = Trust(keys=tuple(trusted_keys), digest=digest, unsigned=allow_unsigned)
-        return cls(Path(path), trust, shared, endpoints=endpoints, clients=dict(clients or {}), retrievers=dict(retrievers or {}), poll_s=poll_s)  # fmt: skip
+        return cls(Path(path), trust, shared, endpoints=endpoints, clients=dict(clients or {}), retrievers=dict(retrievers or {}), databases=dict(databases or {}), poll_s=poll_s)  # fmt: skip
 
     @property
     def bundle(self) -> "Bundle":
@@ -279,9 +280,14 @@ class Runtime:
         return _Serving(bundle=bundle, live=live, canary=canary, models=self._models(bundle, [*live.values(), *canary.values()]))  # fmt: skip
 
     def _ready(self, release: "Release", bundle: "Bundle") -> "Lane":
-        from promptops.runtime.lane import Lane
+        from promptops.runtime.lane import Lane, with_databases
 
-        lane = Lane(release, bundle.models, self._shared, retriever=self._retrievers.get(release.name))
+        lane = Lane(
+            with_databases(release, self._databases),
+            bundle.models,
+            self._shared,
+            retriever=self._retrievers.get(release.name),
+        )
         lane.guard.warm()
         lane.expiry_state()
         return lane

@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from promptops.core.checks.answers import JsonSchemaCheck
+from promptops.core.checks.answers import IsJson, JsonSchemaCheck
 from promptops.core.checks.base import Check
-from promptops.core.checks.sources import Python, PythonCheck
+from promptops.core.checks.sources import Pydantic, Python, Sql
 from promptops.core.jsontext import Json
 from promptops.core.schema import compile_schema
+
+_GIVEN_HERE: Mapping[type[Check], str] = {Python: "function", Pydantic: "model", Sql: "run"}
+"""What a check is given where it runs: code and connections are in no file."""
 
 
 def check_document(check: Check) -> dict[str, Json]:
@@ -17,14 +20,17 @@ def check_document(check: Check) -> dict[str, Json]:
     if isinstance(check, JsonSchemaCheck):
         values["default"] = check.default.document if check.default else None
         values["by_category"] = {name: schema.document for name, schema in check.by_category.items()}
-    if isinstance(check, Python):
-        del values["function"]
+    if isinstance(check, IsJson):
+        values["schema"] = check.schema.document if check.schema else None
+    for kind, name in _GIVEN_HERE.items():
+        if isinstance(check, kind):
+            del values[name]
     plain = {name: list(item) if isinstance(item, tuple) else item for name, item in values.items()}
     return {"check": check.kind, "version": check.version, "fields": plain}
 
 
-def parse_check(document: Mapping[str, Any], kinds: Mapping[str, type[Check]], entry_point: Callable[[str], PythonCheck]) -> Check:  # fmt: skip
-    """The check of a document; `entry_point` finds a user's function by name.
+def parse_check(document: Mapping[str, Any], kinds: Mapping[str, type[Check]], entry_point: Callable[[str, str], Any]) -> Check:  # fmt: skip
+    """The check of a document; `entry_point` finds what a user installed, by group and name.
 
     Raises ValueError when this version of promptops has another check of that kind or not these fields.
     """
@@ -38,8 +44,12 @@ def parse_check(document: Mapping[str, Any], kinds: Mapping[str, type[Check]], e
     if make is JsonSchemaCheck:
         values["default"] = compile_schema(values["default"]) if values["default"] is not None else None
         values["by_category"] = {name: compile_schema(schema) for name, schema in values["by_category"].items()}
-    if make is Python:
-        values["function"] = entry_point(values["entry_point"])
+    if make is IsJson and values["schema"] is not None:
+        values["schema"] = compile_schema(values["schema"])
+    if make in _GIVEN_HERE and _GIVEN_HERE[make] in values:
+        raise ValueError(f"check {document['check']} has no {_GIVEN_HERE[make]!r}")
+    if make in (Python, Pydantic):
+        values[_GIVEN_HERE[make]] = entry_point(make.group, values["entry_point"])
     try:
         check: Check = make(**values)
     except TypeError as error:

@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from promptops.core.checks.base import (
@@ -20,7 +21,7 @@ from promptops.core.checks.base import (
     scoring,
     text_part,
 )
-from promptops.core.jsontext import Json
+from promptops.core.jsontext import Json, canonical_json
 from promptops.core.money import format_usd
 from promptops.core.text import fold
 
@@ -82,9 +83,20 @@ def _citation(item: Json) -> tuple[str, str]:
     return str(item), ""
 
 
+class NotRun(Exception):  # noqa: N818 - control flow between a check and its database
+    """The database could not be asked: nothing is known about the statement."""
+
+
+SqlRunner = Callable[[str, float, int], str]
+"""(statement, timeout in seconds, most rows) -> why it does not run, '' when it does. Raises NotRun."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sql(Check):
-    """The answer is exactly one read-only statement in `dialect`; with `ddl`, it also prepares on those tables (SQLite)."""
+    """The answer is exactly one read-only statement in `dialect`; with `ddl`, it also prepares on those tables (SQLite).
+
+    With `database`, it is also run there, to read only: whoever scores connects the name with a database (`run`).
+    """
 
     kind: ClassVar[str] = "sql"
     version: ClassVar[int] = 1
@@ -92,6 +104,10 @@ class Sql(Check):
     dialect: str = "sqlite"
     path: str = ""
     ddl: str = ""
+    database: str = ""
+    timeout_s: float = 1.0
+    max_rows: int = 10_000
+    run: SqlRunner | None = field(default=None, repr=False, compare=False)
 
     @scoring()
     def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
@@ -104,7 +120,60 @@ class Sql(Check):
                 fault = explain_fault(statement, self.ddl)
             except sqlite3.Error as error:
                 return Unscored(check=self.name, reason=f"the ddl of the check does not run: {error}")
-        return Score(check=self.name, passed=not fault, reason=fault or "one read-only statement")
+        if not fault and self.database:
+            if self.run is None:
+                return Unscored(check=self.name, reason=f"database {self.database!r} is not connected")
+            try:
+                fault = self.run(statement, self.timeout_s, self.max_rows)
+            except NotRun as error:
+                return Unscored(check=self.name, reason=str(error))
+        held = "one read-only statement" + (", and it runs" if self.database else "")
+        return Score(check=self.name, passed=not fault, reason=fault or held)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pydantic(Check):
+    """The part of the JSON answer at `path` fits a pydantic model from the entry-point group `promptops.guards`.
+
+    A model is whatever pydantic can validate: a BaseModel, a dataclass, an annotated type. `strict`: nothing is converted.
+    A validator that raises anything but a ValueError or AssertionError leaves the answer without a score.
+    """
+
+    kind: ClassVar[str] = "pydantic"
+    version: ClassVar[int] = 1
+    group: ClassVar[str] = "promptops.guards"
+    name: str
+    entry_point: str
+    model: Any = field(repr=False, compare=False)
+    path: str = ""
+    strict: bool = False
+    distribution: str = ""
+
+    @scoring()
+    def score(self, completion: Completion, case: CaseFacts) -> Score | Unscored | None:
+        from pydantic import ValidationError
+
+        part = part_of(completion, self.path, whole_value=completion.format == "json")
+        try:
+            _adapter(self.model).validate_json(canonical_json(part), strict=self.strict or None)
+        except ValidationError as error:
+            # What was asked of a value, and never the value: it may be a customer's.
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            first = "/" + "/".join(str(step) for step in found[0]["loc"])
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            return Score(
+                check=self.name, passed=False, reason=f"{self.path}{first}: {brief(found[0]['msg'], 160)}{more}"
+            )
+        except Exception as error:  # noqa: BLE001 - a user's validator may raise anything; nothing is then known
+            return Unscored(check=self.name, reason=f"{self.entry_point} raised {type(error).__name__}")
+        return Score(check=self.name, passed=True, reason=f"fits {self.entry_point}")
+
+
+@lru_cache(maxsize=256)
+def _adapter(model: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +223,7 @@ class Python(Check):
 
     kind: ClassVar[str] = "python"
     version: ClassVar[int] = 1
+    group: ClassVar[str] = "promptops.checks"
     name: str
     entry_point: str
     function: PythonCheck = field(repr=False, compare=False)
