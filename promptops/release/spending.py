@@ -70,9 +70,12 @@ def spending(
     router = load_router(project.root, name) if router_path(project.root, name).exists() else None
     matcher = load_matcher(project.root, name) if matcher_path(project.root, name).exists() else None
     runs = [run for run in store.runs(name) if run.state == "complete" and run.header.model != "routed"]
-    large = _newest(runs, router.large if router else "", settings.large or evaluable.prompt.model)
+    named = (router.large if router else "") or settings.large or evaluable.prompt.model
+    large = _newest(runs, named) if named else _likeliest(runs, project.config.default_model)
     if large is None:
-        raise DataError(f"no complete run of {name}", why="costs are measured, not guessed", hint=f"promptops eval {name}")  # fmt: skip
+        model = f" on {named}" if named else ""
+        raise DataError(f"no complete run of {name}{model}", why="costs are measured, not guessed",
+                        hint=f"promptops eval {name}" + (f" --model {named}" if named else ""))  # fmt: skip
     small = _newest(runs, router.small) if router else None
     notes: list[str] = []
     main = call_cost(store, large, project.config, evaluable.suite)
@@ -103,13 +106,14 @@ def spending(
                     rows=tuple(_rows(plain, prices, routed, cached, main=main, router=router, matcher=matcher)))  # fmt: skip
 
 
-def _newest(runs: Sequence[Run], *models: str) -> Run | None:
-    """The newest run of the first of these models that has one; of any model when none is named."""
-    for model in models:
-        found = next((run for run in runs if model and run.header.model == model), None)
-        if found is not None:
-            return found
-    return next(iter(runs), None) if not models[0] else None
+def _newest(runs: Sequence[Run], model: str) -> Run | None:
+    return next((run for run in runs if run.header.model == model), None)
+
+
+def _likeliest(runs: Sequence[Run], default: str) -> Run | None:
+    """Where no model is named for the prompt: the newest run of the default, else of a model that is paid for, else of any."""
+    paid = next((run for run in runs if run.header.model_identity.get("provider") != "local"), None)
+    return _newest(runs, default) or paid or next(iter(runs), None)
 
 
 def _with_given(assumptions: Sequence[Assumption], given: Mapping[str, float]) -> list[Assumption]:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from conftest import PROMPT, Outcome, Sandbox
-from promptops.project.store import Result, RunHeader, StoredAnswer, open_store
+from promptops.project.store import Result, RunHeader, StoredAnswer, Verdict, open_store
+from promptops.release.routing import save_router
+from promptops.runtime.router import Router
 
 Call = Callable[..., Outcome]
 RUN = "20260102-030405-abcdef"
@@ -17,6 +19,13 @@ PRICE = {
     "cached_input_nanousd_per_mtok": None,
     "output_nanousd_per_mtok": 600_000_000,
 }
+BIG = {
+    "input_nanousd_per_mtok": 3_000_000_000,
+    "cached_input_nanousd_per_mtok": None,
+    "output_nanousd_per_mtok": 15_000_000_000,
+}
+
+BIG_MODEL = '[models.big]\nprovider = "openai"\nmodel = "big-2025-01-01"\nbase_url = "https://api.openai.com/v1"\napi_key_env = "OPENAI_API_KEY"\ninput_usd_per_mtok = "3"\noutput_usd_per_mtok = "15"\n\n'
 
 
 @pytest.fixture
@@ -27,24 +36,36 @@ def measured(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
-def a_run(sandbox: Sandbox, *, paid: int = 210_000, price: dict[str, Any] | None = None, model: str = "small") -> None:
+def a_run(sandbox: Sandbox, *, paid: int = 210_000, model: str = "small", run: str = RUN, judged: bool = False) -> None:
+    """Paid answers are `k0` to `k9` of the run; a judge, if there is one, voted once on each for 1,000,000 nano-dollars."""
+    price = PRICE if model == "small" else BIG
     with closing(open_store(sandbox.root)) as store:
         header = {
-            "id": RUN, "prompt": PROMPT, "candidate": "", "model": model, "model_identity": {}, "prompt_digest": "p", "golden_digest": "g",
+            "id": run, "prompt": PROMPT, "candidate": "", "model": model, "model_identity": {}, "prompt_digest": "p", "golden_digest": "g",
             "suite_digest": "s", "rubric_digest": "", "subject": "all", "gate": {"by": ["category"]}, "selection": {}, "slices": (), "repeat": 1,
-            "commit": "", "dirty": False, "started_at": START, "planned": 10, "version": "1", "price": PRICE if price is None else price,
+            "commit": "", "dirty": False, "started_at": START, "planned": 10, "version": "1", "price": price, "judge": {"name": "j"} if judged else {},
         }  # fmt: skip
         store.begin_run(RunHeader(**header))
         for number in range(10):
             broken = number == 0
-            store.add_answer(StoredAnswer(key=f"k{number}", outcome="ok", text="{}", detail="", model="m", input_tokens=1000, output_tokens=100,
+            store.add_answer(StoredAnswer(key=f"{run}-{number}", outcome="ok", text="{}", detail="", model="m", input_tokens=1000, output_tokens=100,
                                           usage_trusted=True, cost_nanousd=paid, latency_s=0.2, created_at=START))  # fmt: skip
-            store.add_result(RUN, Result(case_id=f"c{number}", draw=0, category="product", tags={}, group="", line=1, case_digest="d", answer_key=f"k{number}",
+            store.add_result(run, Result(case_id=f"c{number}", draw=0, category="product", tags={}, group="", line=1, case_digest="d", answer_key=f"{run}-{number}",
                                          outcome="ok", passed=not broken, value=None, latency_s=0.2, cost_nanousd=paid, scores=(("json_schema", not broken, "", None),)))  # fmt: skip
-        calls = [(f"k{number}", 9) for number in range(10)]
-        for attempt in store.begin_attempts(RUN, [*calls, ("k3", 9)], START):
+            if judged:
+                key = f"judge:{run}-{number}"
+                store.add_answer(StoredAnswer(key=key, outcome="ok", text="{}", detail="", model="j", input_tokens=1, output_tokens=1,
+                                              usage_trusted=True, cost_nanousd=1_000_000, latency_s=0.2, created_at=START))  # fmt: skip
+                store.add_verdicts(
+                    run,
+                    f"c{number}",
+                    0,
+                    [Verdict(judge="j", vote=0, swapped=False, answer_key=key, outcome="ok", detail="", scores={})],
+                )
+        calls = [(f"{run}-{number}", 9) for number in range(10)]
+        for attempt in store.begin_attempts(run, [*calls, (f"{run}-3", 9)], START):
             store.end_attempt(attempt, "ok", paid)
-        store.finish_run(RUN, "complete", START)
+        store.finish_run(run, "complete", START)
 
 
 def month(call: Call, *options: str) -> dict[str, Any]:
@@ -167,3 +188,48 @@ def test_the_first_line_is_the_bill(measured: Sandbox, call: Call):
     )
     places = [out.index(text) for text in ("together", "it rests on", "what moves the bill", "\n1,000 requests ")]
     assert sorted(places) == places
+
+
+def test_router_shadow_and_judge_are_stages(sandbox: Sandbox, call: Call):
+    """By hand: 30,000 requests, 40 % to the small model (10 % of those rejected), 20 % shadowed, 1 % judged; without retries and repairs."""
+    sandbox.replace("promptops.toml", "[models.small]", BIG_MODEL + "[models.small]")
+    a_run(sandbox)
+    a_run(sandbox, paid=4_500_000, model="big", run="20260102-030405-bbbbbb", judged=True)
+    evidence = {"share_small": 0.4, "threshold_cases": 100, "summary": "proven"}
+    save_router(
+        sandbox.root, PROMPT, Router(rule="length", threshold=0.0, small="small", large="big", evidence=evidence)
+    )
+    sandbox.write(
+        f"golden/{PROMPT}.yaml",
+        sandbox.read(f"golden/{PROMPT}.yaml") + "runtime:\n  shadow: {model: small, percent: 20}\n",
+    )
+
+    outcome = call("cost", PROMPT, "--json", "--assume", "repairs=0", "--assume", "retries=0")
+
+    assert 0 == outcome.code, outcome.err
+    assert [
+        ("small model", 12_000, 12_000 * 210_000), ("large model", 18_000, 18_000 * 4_500_000), ("small rejected, large asked", 1_200, 1_200 * 4_500_000),
+        ("shadow model", 6_000, 6_000 * 210_000), ("judge", 300, 300 * 1_000_000),
+    ] == [tuple(stage.values()) for stage in outcome.json["month"]["general"]["stages"]]  # fmt: skip
+    sources = {item["key"]: (item["source"], item["where"]) for item in outcome.json["month"]["assumptions"]}
+    assert ("measured", "100 cases that chose only the threshold") == sources["small_share"]
+    assert ("configured", "assumed", "measured") == (
+        sources["shadowed"][0],
+        sources["judged"][0],
+        sources["judge_cost"][0],
+    )
+    assert ["as it is", "with the router"] == [row["what"] for row in outcome.json["rows"]]
+    assert outcome.json["rows"][1]["saved"] > 0.3
+
+
+def test_the_model_that_serves_is_billed_not_the_newest_run(measured: Sandbox, call: Call):
+    """A look at something simpler does not change the bill; a model that is named and has no run is asked for."""
+    call("eval", "--model", "local:constant")
+    assert "small" == call("cost", PROMPT, "--json").json["model"]
+
+    measured.write(f"golden/{PROMPT}.yaml", measured.read(f"golden/{PROMPT}.yaml") + "runtime:\n  large: local:rules\n")
+    found = call("cost", PROMPT)
+    assert (2, True) == (
+        found.code,
+        f"no complete run of {PROMPT} on local:rules" in found.err and "--model local:rules" in found.err,
+    ), found.err

@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from conftest import PROMPT, Outcome, Sandbox
+from promptops.evaluation.golden_stats import golden_stats
 from promptops.evaluation.label_errors import check_labels
 from promptops.models.local.folds import Labelled
+from promptops.project.project import open_project
+from promptops.report.golden import render_stats
 
 Call = Callable[..., Outcome]
 WORDS = {"negative": "broken late awful slow refund", "positive": "great quick lovely kind perfect"}
@@ -136,3 +141,57 @@ def test_odd_sets_are_measured_or_refused_clearly(call: Call, sandbox: Sandbox, 
     assert found.code in (0, 2)
     assert "Traceback" not in found.err
     assert found.code == 0 or found.err.startswith("error: golden/")
+
+
+BAD_FILES = {
+    "empty": (b"", "no cases"),
+    "1 MB row": (json.dumps({**case(1, "negative"), "inputs": {"feedback": "x" * 1_100_000}}).encode() + b"\n", "bytes, more than max_case_bytes = 1000000"),
+    "wrong encoding": (json.dumps({**case(1, "negative"), "inputs": {"feedback": "caf\xe9"}}, ensure_ascii=False).encode("latin-1") + b"\n", f"golden/{PROMPT}.jsonl:1: not a valid row"),
+    "utf-16": ((json.dumps(case(1, "negative")) + "\n").encode("utf-16"), f"golden/{PROMPT}.jsonl:1: not a valid row"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("golden", "stats", PROMPT), ("alternatives", PROMPT), ("golden", "coverage", PROMPT, "--traffic", "log.jsonl")],
+)
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_golden_files_are_refused_with_their_line(
+    call: Call, sandbox: Sandbox, name: str, command: tuple[str, ...]
+):
+    """Exit 2 before anything is computed, whoever reads the set."""
+    content, said = BAD_FILES[name]
+    sandbox.write("log.jsonl", '{"feedback": "late"}\n')
+    sandbox.write(f"golden/{PROMPT}.jsonl", content)
+
+    found = call(*command)
+
+    assert (2, True) == (found.code, said in found.err), found.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "train.jsonl: no rows"), (b'{"id": "a", "category": "x", "inputs": {"feedback": "caf\xe9"}}\n', "train.jsonl:1: not a valid row"),
+        (b"\xff\xfe{\x00", "train.jsonl:1: not a valid row"), (b'"' + b"x" * 10_000_001 + b'"\n', "train.jsonl:1: not a valid row, 10000003 bytes, more than 10000000"),
+    ],
+)  # fmt: skip
+def test_bad_training_files_are_refused_with_their_line(call: Call, sandbox: Sandbox, content: bytes, said: str):
+    sandbox.write("train.jsonl", content)
+
+    found = call("golden", "stats", PROMPT, "--train", "train.jsonl")
+
+    assert (2, True) == (found.code, said in found.err), found.err[:300]
+
+
+def test_the_cases_that_a_category_needs_are_said(sandbox: Sandbox):
+    """Those that make a drop as large as the tolerance visible: more than there are, and none where there are enough."""
+    sandbox.write_rows([case(number, "negative", "product" if number < 20 else "delivery") for number in range(150)])
+
+    found = golden_stats(open_project(sandbox.root), PROMPT)
+
+    needed = {row.name: row.needed for row in found.categories}
+    assert (0, True) == (needed["delivery"], 20 < (needed["product"] or 0) <= 200)
+    out = StringIO()
+    Console(width=200, file=out).print(render_stats(found, trained_on=0))
+    assert f"in: product; about {needed['product']} cases in each would let it be seen" in out.getvalue()
