@@ -269,7 +269,7 @@ def collect(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Delete old runs, and the answers no kept run needs."""
+    """Delete old runs, and the answers no kept run needs; a run that a process makes stays."""
     from rich.text import Text
 
     from promptops.cli.output import confirm, emit, emit_json
@@ -277,9 +277,9 @@ def collect(
 
     _, store = _open()
     with closing(store):
-        old = _older(store.runs(), keep)
+        old = [run.id for run in _older(store.runs(), keep) if run.state != "running" or not store.is_held(run.id)]
         if old:
-            confirm(f"delete {count(len(old), 'run')} and the answers only they use?", yes=yes)
+            confirm(f"delete {count(len(old), 'run')} of {store.where} and the answers only they use?", yes=yes)
         runs, answers = store.delete_runs(old)
     if as_json:
         emit_json({"deleted_runs": runs, "deleted_answers": answers})
@@ -362,13 +362,13 @@ def _browse(store: "Store", project: "Project", run: "Run") -> None:
             note(str(error))
 
 
-def _older(runs: "list[Run]", keep: int) -> list[str]:
+def _older(runs: "list[Run]", keep: int) -> "list[Run]":
     counts: dict[str, int] = {}
-    old: list[str] = []
+    old: list[Run] = []
     for run in runs:
         counts[run.header.prompt] = counts.get(run.header.prompt, 0) + 1
         if counts[run.header.prompt] > keep:
-            old.append(run.id)
+            old.append(run)
     return old
 
 

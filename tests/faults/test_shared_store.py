@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from slow_server import Reply, finish, paid_project, resume, start
@@ -164,6 +165,22 @@ def test_S5_a_run_of_another_machine_is_in_use(sandbox: Sandbox, postgres_url: s
     assert (0, "complete", 6, 6) == run_row(finished)
 
 
+def test_a_run_that_is_made_elsewhere_is_not_deleted(sandbox: Sandbox, call: Call, postgres_url: str):
+    """Cleaning up on one machine takes no run from under an evaluation on another."""
+    with paid_project(sandbox, cases=6) as server:
+        share(sandbox, postgres_url)
+        call("eval", PROMPT)
+        server.hold()
+        process = start(sandbox, "eval", PROMPT, "--no-cache", "--concurrency", "2", "--json")
+        server.wait_for(8)
+        deleted = call("runs", "gc", "--keep", "0", "--yes", "--json")
+        server.release()
+        finished = finish(process)
+
+    assert (1, 6) == (deleted.json["deleted_runs"], deleted.json["deleted_answers"])
+    assert (0, "complete", 6, 6) == run_row(finished)
+
+
 def test_two_machines_share_the_limit_of_a_key(sandbox: Sandbox, postgres_url: str, tmp_path: Path):
     """Two projects on two disks with rpm = 120 get twelve calls at once and two a second after that, together."""
     elsewhere = Sandbox(tmp_path / "elsewhere")
@@ -294,6 +311,29 @@ def test_S10_what_is_wrong_is_said_and_no_password_is(
         "s3cret" in plain.out + plain.err + debug.out + debug.err,
     ), plain.err
     assert "; " in plain.err
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "postgresql:///{database}?host={folder}&port={port}&user=postgres",
+        "postgresql://postgres@{quoted}:{port}/{database}",
+    ],
+)
+def test_a_server_of_this_machine_is_reached_by_its_socket(
+    call: Call, monkeypatch: pytest.MonkeyPatch, postgres_server: PostgresServer, postgres_url: str, form: str
+):
+    """Both ways PostgreSQL writes it; a socket is no host that must be allowed."""
+    folder = str(postgres_server.folder)
+    url = form.format(
+        database=postgres_url.rpartition("/")[2],
+        folder=folder,
+        quoted=quote(folder, safe=""),
+        port=postgres_server.port,
+    )
+    monkeypatch.setenv("PROMPTOPS_STORE", url)
+
+    assert (0, ()) == (call("runs", "list").code, StoreAddress(root=Path(), url=url).hosts)
 
 
 def test_a_missing_package_is_named(sandbox: Sandbox, postgres_url: str, tmp_path: Path):

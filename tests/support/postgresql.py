@@ -43,13 +43,13 @@ class PostgresServer:
     def __init__(self, *, durable: bool = False, **settings: str) -> None:
         self._programs = _programs()
         self._settings = _SETTINGS | ({} if durable else _QUICK) | settings
-        self._folder = Path(
+        self.folder = Path(
             tempfile.mkdtemp(prefix="promptops-postgres-")
         )  # pytest's own folders are closed to other users
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:  # the server refuses to run as root
             self._as = {"user": "nobody", "group": _group_of("nobody"), "extra_groups": []}
-            shutil.chown(self._folder, "nobody", _group_of("nobody"))
+            shutil.chown(self.folder, "nobody", _group_of("nobody"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -80,15 +80,15 @@ class PostgresServer:
         deadline = time.monotonic() + 90
         options = [item for name, value in self._settings.items() for item in ("-c", f"{name}={value}")]
         while True:
-            with (self._folder / "log").open("ab") as log:
+            with (self.folder / "log").open("ab") as log:
                 self._process = subprocess.Popen(
-                    [self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port), "-k", self._folder, *options],
-                    stdout=log, stderr=log, cwd=self._folder, start_new_session=True, preexec_fn=_end_with_the_tests, **self._as,  # noqa: PLW1509
+                    [self._programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder, *options],
+                    stdout=log, stderr=log, cwd=self.folder, start_new_session=True, preexec_fn=_end_with_the_tests, **self._as,  # noqa: PLW1509
                 )  # fmt: skip
             if self._answers(deadline):
                 return
             if time.monotonic() > deadline:
-                pytest.fail(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-800:]}")
+                pytest.fail(f"PostgreSQL did not start: {(self.folder / 'log').read_text()[-800:]}")
             time.sleep(0.05)
 
     def _answers(self, deadline: float) -> bool:
@@ -122,7 +122,7 @@ class PostgresServer:
 
     def make_small_space(self, size: str) -> "SmallSpace | None":
         """A database on a disk of that size; None where this process may not mount one."""
-        folder = self._folder / f"small-{next(_NUMBERS)}"
+        folder = self.folder / f"small-{next(_NUMBERS)}"
         folder.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
         if subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -154,16 +154,16 @@ class PostgresServer:
             self.go_on()
             self._process.send_signal(signal.SIGINT)  # a fast shutdown, which gives back its shared memory
             self._process.wait(60)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _initialise(self) -> None:
         done = subprocess.run(
-            [self._programs / "initdb", "-D", self._folder / "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"],
-            capture_output=True, text=True, cwd=self._folder, check=False, **self._as,
+            [self._programs / "initdb", "-D", self.folder / "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"],
+            capture_output=True, text=True, cwd=self.folder, check=False, **self._as,
         )  # fmt: skip
         if done.returncode:
             pytest.fail(f"initdb: {done.stderr[-500:]}")
-        (self._folder / "data" / "pg_hba.conf").write_text(_ACCESS, "utf-8")
+        (self.folder / "data" / "pg_hba.conf").write_text(_ACCESS, "utf-8")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from promptops.core.errors import DataError
 from promptops.project.config import LOOPBACK, STORE_FOLDER, TEXTS_MIN_BYTES
@@ -50,7 +50,9 @@ class StoreAddress:
         """The schema its tables are in, `?schema=NAME` of the address. Raises DataError for a name that is none."""
         name = dict(parse_qsl(urlsplit(self.url).query)).get("schema", SCHEMA)
         if not _SCHEMA_NAME.fullmatch(name):
-            raise DataError(f"{name[:60]!r} is no schema for a store", hint="use small letters, digits and _")
+            raise DataError(
+                f"{name[:60]!r} is no schema for a store", where=self.shown, hint="use small letters, digits and _"
+            )
         return name
 
     @property
@@ -79,7 +81,7 @@ class StoreAddress:
             for name, value in parse_qsl(parts.query, keep_blank_values=True)
             if name not in ("schema", "patience_s")
         ]
-        return urlunsplit(parts._replace(query=urlencode(query)))
+        return f"postgresql://{parts.netloc}{parts.path}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
 
     @property
     def shown(self) -> str:
