@@ -148,10 +148,26 @@ def _streams(traffic: Traffic, buckets: Sequence[Bucket], used: int) -> Iterable
                     yield Stream(metric="share", dimension=dimension, prompt=prompt, value=value, hits=hits, totals=totals)  # fmt: skip
                     rest = tuple(total - hit for total, hit in zip(totals, hits, strict=True))
                     yield Stream(metric="share", dimension=dimension, prompt=prompt, value=value, hits=rest, totals=totals, falls=True)  # fmt: skip
+    yield from _languages(traffic, buckets)
     tenants = traffic.totals("tenant")
     for key in tenants if len(tenants) > 1 else ():
         hits = tuple(tally.requests for tally in _of(buckets, key))
         yield Stream(metric="share", dimension="tenant", prompt="", value=key[2], hits=hits, totals=tuple(requests))
+
+
+def _languages(traffic: Traffic, buckets: Sequence[Bucket]) -> Iterable[Stream]:
+    """Quality of a language over all prompts: few answers are judged, and a model that forgets a language forgets it everywhere."""
+    prompts: dict[str, list[str]] = {}
+    for _, prompt, value in traffic.totals("language"):
+        prompts.setdefault(value, []).append(prompt)
+    for value, names in prompts.items():
+        if value and len(names) > 1:
+            every = [_of(buckets, ("language", name, value)) for name in names]
+            for metric, hit, total in (("bad", "bad", "scored"), ("judged", "failing", "judged")):
+                totals = tuple(sum(getattr(tally, total) for tally in row) for row in zip(*every, strict=True))
+                if any(totals):
+                    hits = tuple(sum(getattr(tally, hit) for tally in row) for row in zip(*every, strict=True))
+                    yield Stream(metric=metric, dimension="language", prompt="", value=value, hits=hits, totals=totals)  # type: ignore[arg-type]
 
 
 def bucket_requests(bucket: Bucket) -> int:

@@ -71,7 +71,11 @@ app.command("alternatives")(alternatives.alternatives)
 app.command("report")(reports.report)
 app.command("view")(runs.view)
 app.command("kill")(kill.kill)
-app.command("monitor")(monitor.monitor)
+app.add_typer(
+    monitor.app,
+    name="monitor",
+    help="Show what services do; exit 1 when a rate moved. sample: judge replies chosen by chance.",
+)
 app.command("drift")(monitor.drift)
 app.command("readiness")(readiness.readiness)
 app.add_typer(canary.app, name="canary", help="Whether a canary may have all the traffic: status.")

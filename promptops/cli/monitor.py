@@ -13,13 +13,19 @@ from promptops.core.errors import DataError, EvaluationError, ExitCode, did_you_
 if TYPE_CHECKING:
     from promptops.audit.drift import Drift
     from promptops.audit.events import Dimension, EventReader, Traffic
+    from promptops.audit.sampling import Verdict
     from promptops.audit.sources import Source
 
 _VARIABLE = "PROMPTOPS_EVENTS"
 _LOOK_S = 2.0
 
 
+app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+
+
+@app.callback()
 def monitor(
+    context: typer.Context,
     events: Annotated[
         str,
         typer.Option(
@@ -58,18 +64,15 @@ def monitor(
 
     Rates of errors, fallbacks, rejections, bad answers, latency, cost and of every category, language and tenant are compared with their own past.
     """
+    if context.invoked_subcommand is not None:
+        return ExitCode.OK
     from contextlib import closing
 
     from promptops.audit.drift import find_drift
     from promptops.audit.events import EventReader
     from promptops.audit.sources import checked, open_source
 
-    address = events or os.environ.get(_VARIABLE, "")
-    if not address:
-        raise DataError(
-            "nothing says which events to read",
-            hint=f"name the file or stream the services write with --events or {_VARIABLE}",
-        )
+    address = _address(events)
     if every not in {"hour", "minute"}:
         raise DataError(f"--every {every[:40]!r}", hint="hour or minute")
     dimensions, hook = _dimensions(by or []), _hook(webhook)
@@ -92,6 +95,77 @@ def monitor(
             drift = judge()
     _tell(reader.traffic, drift, dimensions, output or [], hook, address, as_json=as_json)
     return ExitCode.GATE if drift.alerts else ExitCode.OK
+
+
+def _address(events: str) -> str:
+    address = events or os.environ.get(_VARIABLE, "")
+    if not address:
+        raise DataError(
+            "which events?", hint=f"name the file or stream the services write with --events or {_VARIABLE}"
+        )
+    return address
+
+
+@app.command("sample")
+def sample(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
+    events: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
+        ),
+    ] = "",
+    judge: Annotated[bool, typer.Option("--judge", help="Judge them; without it only the price is told.")] = False,
+    many: Annotated[
+        int, typer.Option("-n", "--replies", metavar="N", min=1, max=100_000, help="So many replies.")
+    ] = 100,
+    hours: Annotated[
+        float, typer.Option(metavar="HOURS", min=0, help="Of the last so many hours; 0: of all events.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Decides which replies.")] = 0,
+    model: Annotated[str, typer.Option("--judge-model", metavar="MODEL", help="In place of the suite's judge.")] = "",
+    max_cost: Annotated[str, typer.Option(metavar="USD", help="Stop before this could have cost more.")] = "",
+    concurrency: Annotated[int | None, typer.Option(metavar="N", min=1, max=1024, help="Most calls in flight.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Judge replies chosen by chance.
+
+    By the rubric of the suite, of services that keep texts. The verdicts are added to the events, where `promptops monitor` watches them.
+    """
+    import time
+
+    from promptops.audit.sampling import draw_sample, judge_sample, write_verdicts
+    from promptops.cli.output import emit, emit_json
+    from promptops.cli.session import open_session, spend_cap
+    from promptops.report.sampling import render_judged, render_planned, sample_json
+
+    address = _address(events)
+    with open_session(name, quiet=as_json or not judge, cap=spend_cap(max_cost), concurrency=concurrency) as session:
+        found = draw_sample(
+            session.project, name, address, many=many, seed=seed, judge=model, hours=hours, now=time.time
+        )
+        verdicts: list[Verdict] = []
+        cost = written = 0
+        if judge:
+            verdicts, cost = judge_sample(
+                session.store, found, clock=session.clock, options=session.options, on_progress=session.on_progress)  # fmt: skip
+            written = (
+                write_verdicts(address, found, verdicts, cost_nanousd=cost, clock=session.clock) if verdicts else 0
+            )
+    if as_json:
+        emit_json(sample_json(found, verdicts, cost, written=written))
+    elif judge:
+        emit(render_judged(found, verdicts, cost, _told(address)))
+    else:
+        emit(render_planned(found, _told(address)))
+    return ExitCode.OK
+
+
+def _told(address: str) -> str:
+    """An address as it may be printed."""
+    from promptops.runtime.telemetry.stream import shown_address
+
+    return shown_address(address)
 
 
 def _dimensions(names: list[str]) -> "list[Dimension]":
@@ -151,7 +225,7 @@ def _follow(reader: "EventReader", lines: "Source", judge: Any, dimensions: "lis
     with Live(Text("waiting for events"), console=console(), screen=True, auto_refresh=False) as live:
         while True:
             if reader.traffic.buckets:
-                live.update(render_monitor(reader.traffic, judge(), dimensions, source=address), refresh=True)
+                live.update(render_monitor(reader.traffic, judge(), dimensions, source=_told(address)), refresh=True)
             time.sleep(_LOOK_S)
             said = _take_what_came(reader, lines, said)
 
@@ -177,7 +251,7 @@ def _tell(
     if as_json:
         emit_json(monitor_json(traffic, drift))
     else:
-        emit(render_monitor(traffic, drift, dimensions, source=address))
+        emit(render_monitor(traffic, drift, dimensions, source=_told(address)))
     if hook and drift.alerts:
         post_alerts(hook, [finding_json(finding) for finding in drift.alerts])
         note(f"posted {len(drift.alerts)} alerts")
@@ -210,12 +284,7 @@ def drift(
     from promptops.project.project import open_project
     from promptops.report.inputs import inputs_json, render_inputs
 
-    address = events or os.environ.get(_VARIABLE, "")
-    if not address:
-        raise DataError(
-            "nothing says which events to read",
-            hint=f"name the file or stream the services write with --events or {_VARIABLE}",
-        )
+    address = _address(events)
     found = compare_inputs(open_project(Path.cwd()), name, address, seed=seed)
     if as_json:
         emit_json(inputs_json(found))

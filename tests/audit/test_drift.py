@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from traffic import hours, read
+from traffic import NOW, hours, read
 
 from promptops.audit.drift import always_valid_interval, find_drift
 
@@ -16,7 +16,7 @@ def usual(hour: int, rng: random.Random) -> dict:
 
 
 def found(change, many: int = 96) -> list[tuple[str, str, str, bool]]:
-    drift = find_drift(read(hours(many, 60, change)), reference=48)
+    drift = find_drift(read(hours(many, 60, change), NOW + 30 * 86_400), reference=48)
     assert all("2026-11-03T00" <= finding.since <= finding.seen for finding in drift.alerts)
     return [(finding.metric, finding.dimension, finding.value, finding.falls) for finding in drift.alerts]
 
@@ -74,13 +74,31 @@ def beside(hour: int, rng: random.Random) -> dict:
 def test_sampled_quality_false_hits_and_the_router_have_limits(changed, expected):
     """Each is a rate with its own past; no other rate is named."""
     alerts = found(
-        lambda hour, rng: (event := beside(hour, rng)) | (changed(rng, event) if hour >= 48 else {}), many=120
+        lambda hour, rng: (event := beside(hour, rng)) | (changed(rng, event) if hour >= 48 else {}), many=150
     )
 
     assert ([], {row[0] for row in expected}) == (
         [row for row in expected if row not in alerts],
         {row[0] for row in alerts},
     )
+
+
+def test_a_language_that_is_worse_in_every_prompt_is_seen_in_all_of_them_together():
+    """Each prompt alone has too little feedback for a limit; together they have enough."""
+
+    def change(hour: int, rng: random.Random) -> dict:
+        event = usual(hour, rng) | {
+            "prompt": rng.choice("abcdef"),
+            "language": rng.choice(("ja", "en", "de", "fr", "es")),
+        }
+        worse = hour >= 48 and event["language"] == "ja"
+        return event | {"bad": rng.random() < (0.5 if worse else 0.08) if rng.random() < 0.5 else None}
+
+    drift = find_drift(read(hours(150, 60, change), NOW + 30 * 86_400), reference=48)
+
+    assert [("bad", "language", "", "ja")] == [
+        (found.metric, found.dimension, found.prompt, found.value) for found in drift.alerts
+    ]
 
 
 def test_what_came_back_is_no_alert_any_more():

@@ -5,7 +5,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,10 @@ class Outbox:
 
     def noticed(self, event: str, reason: str) -> None:
         self._hand_over(event, reason)
+
+    def tell(self, event: "Mapping[str, Json]") -> None:
+        """Another kind of event, as it is; it gets its time."""
+        self._hand_over(dict(event), None)
 
     def flush(self) -> None:
         """Send what waits, now and in this thread. Raises OSError or StateError."""
@@ -130,6 +134,8 @@ class Outbox:
             return json_line(
                 {"at": iso(at), "kind": "notice", "event": first[:100], "reason": self._told(first, second)}
             )
+        if isinstance(first, dict):
+            return json_line({"at": iso(at)} | first)
         line = json_line(reply_event(first, second, at=at, salt=self._salt, content=self._content, mask=self._mask))
         for most_steps in (10, 0):
             if len(line) <= MAX_LINE_BYTES:
