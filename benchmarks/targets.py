@@ -12,6 +12,7 @@ from statistics import median
 
 from benchmarks.corpus import NAME, make_project
 from benchmarks.golden import GOLDEN
+from benchmarks.hosts import hosts
 from benchmarks.measure import Cost, Figure, cost_of, cpu_so_far_s, finish, middle, start
 from benchmarks.model_runs import MODEL_RUNS
 from benchmarks.monitor import monitor
@@ -117,7 +118,7 @@ def history(folder: Path) -> Iterator[Figure]:
 
 
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
-    "pages": pages, "monitor": monitor,
+    "pages": pages, "monitor": monitor, "hosts": hosts,
     "startup": startup, "overhead": overhead, "memory": memory, "scan": scan, "million": million, "history": history,
     **MODEL_RUNS, **SHARED_STORE, **RELEASES, **SERVICE, **RUNTIME, **GOLDEN,
 }  # fmt: skip
