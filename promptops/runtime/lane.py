@@ -1,5 +1,6 @@
 """What requests to one release share, and what all requests of a process share."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from promptops.core.jsontext import Json
     from promptops.core.money import Price
     from promptops.runtime.semantic import SemanticCache
+    from promptops.runtime.warm import Warm
 
 _KEPT_METERS = 4096
 
@@ -95,6 +97,7 @@ class Lane:
         specs = [[models[alias].provider, models[alias].model] for alias in (self.small, self.large)]
         self._parts = [release.digest, release.version, specs, release.knowledge_digest, settings.max_output_tokens]
         self.keys = Keys(self._parts)
+        self.warm: Warm | None = None
         self.semantic = self._semantic()
         self.schema_tokens = _schema_bytes(release)
 
@@ -161,7 +164,40 @@ class Lane:
         from promptops.runtime.semantic import SemanticCache
 
         matcher = parse_matcher(self.release.cache)
-        return SemanticCache(matcher, clock=self._shared.clock) if matcher.threshold is not None else None
+        if matcher.threshold is None:
+            return None
+        cache = SemanticCache(matcher, clock=self._shared.clock)
+        self.warm = self._warmed(cache)
+        return cache
+
+    def _warmed(self, cache: "SemanticCache") -> "Warm | None":
+        """What exchanges questions with other replicas, where the state can; one release of a bundle and matcher each."""
+        from promptops.core.jsontext import canonical_json
+        from promptops.runtime.warm import SharesQuestions, Warm
+
+        state = self._shared.state
+        if not isinstance(state, SharesQuestions):
+            return None
+        matcher = hashlib.blake2b(canonical_json(cache.matcher.as_json())).hexdigest()
+        release = hashlib.blake2b(canonical_json([*self._parts, matcher]), digest_size=16).hexdigest()
+        name, version = self.release.name, self.release.version
+        warm = Warm(cache, state.questions(release), tags=(f"prompt:{name}", f"prompt:{name}@{version}"),
+                    notice=lambda event, reason: self._shared.notice(event, f"{name} {version}: {reason}"))  # fmt: skip
+        warm.start()
+        return warm
+
+    def invalidate(self, *, prompt: str = "", version: str = "", tenant: str = "") -> None:
+        """Forget questions whose answers were invalidated; those of a document go when their answer is asked for."""
+        if self.semantic is None:
+            return
+        if tenant:
+            self.semantic.drop(partition_of(tenant))
+        elif prompt == self.release.name and version in {"", self.release.version}:
+            self.semantic.clear()
+
+    def close(self) -> None:
+        if self.warm is not None:
+            self.warm.close()
 
     def routing_text(self, inputs: "Mapping[str, Json]") -> str:
         return routing_text(inputs)
@@ -182,6 +218,7 @@ class Lane:
         self.library.after_fork()
         self._breakers.clear()
         self._latencies.clear()
+        self.warm = None
         self.semantic = self._semantic()
         self._new_budgets()
 

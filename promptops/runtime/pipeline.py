@@ -197,6 +197,8 @@ def _similar(job: Job, partition: str) -> Flow:
         reply = yield from _served(job, entry, "semantic", partition, key)
     if reply is None:
         semantic.forget(place, key)
+        if lane.warm is not None:
+            lane.warm.forget(partition, place, key)
     return reply
 
 
@@ -244,7 +246,10 @@ def _store(job: Job, good: Good) -> None:
     shared.later(shared.state, lambda: shared.state.put(partition, key, value, keep_s=keep_s, tags=tags))
     if lane.semantic is not None and job.outside is None:
         place, text, vector = _question(job, lane.semantic)
-        lane.semantic.add(place, key, text, answer=digest(good.text), ttl_s=settings.ttl_s, vector=vector)
+        said = digest(good.text)
+        lane.semantic.add(place, key, text, answer=said, ttl_s=settings.ttl_s, vector=vector, owner=partition)
+        if lane.warm is not None:
+            lane.warm.add(partition, place, key, text=text, answer=said, keep_s=settings.ttl_s)
 
 
 def audit(job: Job, served: Reply) -> Flow:

@@ -177,6 +177,10 @@ class Runtime:
         given = [bool(prompt), bool(tenant)]
         if sum(given) != 1 or ((version or document) and not prompt) or (version and document):
             raise ValueError("give a prompt (with a version or a document), or a tenant")
+        serving = self._serving
+        if not document:
+            for lane in (*serving.live.values(), *serving.canary.values()):
+                lane.invalidate(prompt=prompt, version=version, tenant=tenant)
         if tenant:
             return self._shared.state.invalidate(f"tenant:{partition_of(tenant)}")
         tag = (
@@ -191,6 +195,8 @@ class Runtime:
     def close(self) -> None:
         """End threads and connections of this process; what was to be written is written. Do not use the runtime afterwards."""
         workers, models = self._shared.workers, self._serving.models
+        for lane in (*self._serving.live.values(), *self._serving.canary.values()):
+            lane.close()
         if workers.has_loop:
             workers.submit(models.close()).result(5)
         workers.close()

@@ -143,6 +143,7 @@ class SemanticCache:
         self.audit = Audit(max_error=matcher.max_error, share=matcher.audit_share, seed=seed)
         self._clock, self._max_entries = clock, max_entries
         self._partitions: OrderedDict[str, LexicalIndex] = OrderedDict()
+        self._owners: dict[str, str] = {}
         self._count = 0
         self._until_sweep = 0
         self._lock = threading.Lock()
@@ -188,8 +189,11 @@ class SemanticCache:
                 self._partitions.move_to_end(partition)
         return self.matcher.decide(text, near, category)
 
-    def add(self, partition: str, key: str, text: str, *, answer: str, ttl_s: float, vector: Vector | None = None) -> None:  # fmt: skip
-        """Remember that the question `text` has the answer `answer` (a digest), kept under `key`; an empty text is not."""
+    def add(self, partition: str, key: str, text: str, *, answer: str, ttl_s: float, vector: Vector | None = None, owner: str = "") -> None:  # fmt: skip
+        """Remember that the question `text` has the answer `answer` (a digest), kept under `key`; an empty text is not.
+
+        `owner` is the tenant whose partition it is, for `drop`.
+        """
         if not text.strip() or ttl_s <= 0:
             return
         vector = self.embed(text) if vector is None else vector
@@ -199,6 +203,7 @@ class SemanticCache:
             index = self._partitions.get(partition)
             if index is None:
                 index = self._partitions[partition] = LexicalIndex(self.matcher.embedder)
+                self._owners[partition] = owner
             self._partitions.move_to_end(partition)
             before = len(index)
             index.add(Entry(key, text, answer, self._clock() + ttl_s), vector)
@@ -224,7 +229,9 @@ class SemanticCache:
         self._count -= kept.drop_oldest(self._count - self._max_entries)
 
     def _drop_partition(self) -> None:
-        self._count -= len(self._partitions.popitem(last=False)[1])
+        partition, index = self._partitions.popitem(last=False)
+        self._owners.pop(partition, None)
+        self._count -= len(index)
 
     def forget(self, partition: str, key: str) -> None:
         """Delete an entry, as when its answer is gone or was found bad."""
@@ -232,6 +239,23 @@ class SemanticCache:
             index = self._partitions.get(partition)
             if index is not None:
                 self._count -= index.delete(key)
+
+    def drop(self, owner: str) -> int:
+        """Forget everything of one owner; how many entries there were."""
+        with self._lock:
+            found = [partition for partition, other in self._owners.items() if other == owner]
+            dropped = sum(len(self._partitions.pop(partition)) for partition in found)
+            for partition in found:
+                del self._owners[partition]
+            self._count -= dropped
+            return dropped
+
+    def clear(self) -> None:
+        """Forget all entries."""
+        with self._lock:
+            self._partitions.clear()
+            self._owners.clear()
+            self._count = 0
 
     def rows(self) -> Iterator[dict[str, Json]]:
         """All entries, as they are kept on disk; `load` takes them back."""

@@ -75,7 +75,9 @@ class Warm:
         from promptops.runtime.state.redis_questions import Question
 
         if text.strip() and keep_s > 0:
-            self._pending.append(Question(tenant=tenant, partition=partition, key=key, keep_s=keep_s, answer=answer, text=text))
+            self._pending.append(
+                Question(tenant=tenant, partition=partition, key=key, keep_s=keep_s, answer=answer, text=text)
+            )
 
     def forget(self, tenant: str, partition: str, key: str) -> None:
         """The answer of a question is gone or bad."""
@@ -122,7 +124,9 @@ class Warm:
 
         for item in changes:
             if isinstance(item, Question):
-                self.cache.add(item.partition, item.key, item.text, answer=item.answer, ttl_s=item.keep_s, owner=item.tenant)
+                self.cache.add(
+                    item.partition, item.key, item.text, answer=item.answer, ttl_s=item.keep_s, owner=item.tenant
+                )
             elif item.partition:
                 self.cache.forget(item.partition, item.key)
             else:
@@ -142,11 +146,12 @@ class Warm:
             self._questions.announce(self._tags)
             self._announced_at = now
         while self._pending:
-            portion = [self._pending[number] for number in range(min(_BATCH, len(self._pending)))]
-            self._questions.change(portion)
-            for _ in portion:
-                if self._pending:
-                    self._pending.popleft()
+            portion = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
+            try:
+                self._questions.change(portion)
+            except StateError:
+                self._pending.extendleft(reversed(portion))
+                raise
 
 
 def _follow(reference: "weakref.ref[Warm]", stop: threading.Event, poll_s: float) -> None:

@@ -17,6 +17,8 @@ from promptops.runtime.state.redis_link import RedisLink
 if TYPE_CHECKING:
     import redis
 
+    from promptops.runtime.state.redis_questions import RedisQuestions
+
 _NOW = """
 local now = ARGV[1]
 if now == '' then
@@ -163,6 +165,7 @@ _EXACT = 2**53
 _SHARDS = 64
 _RECOUNT_S = 3.0
 _LOOK_S = 1.0
+_SLOW_S = 1.0
 
 
 class RedisState:
@@ -181,6 +184,8 @@ class RedisState:
     ) -> None:  # fmt: skip
         self._namespace, self._clock, self._recount_s = namespace, clock, recount_s
         self._link = RedisLink(url, timeout_s=timeout_s, monotonic=monotonic)
+        # No request waits for this one, and its answers are long.
+        self._slow = RedisLink(url, timeout_s=max(timeout_s, _SLOW_S), connections=4)
         self._shards = _SHARDS if self._link.address.kind == "cluster" else 0
         self._begin()
 
@@ -206,6 +211,10 @@ class RedisState:
         self._link.call(lambda client: client.delete(self._entry(partition, key)))
 
     def invalidate(self, tag: str) -> int:
+        if not tag.startswith("document:"):
+            from promptops.runtime.state.redis_questions import forget
+
+            forget(self._slow, self._namespace, tag, spread=bool(self._shards))
         return sum(self._invalidate(_named(home, "t", tag)) for home in self._homes())
 
     def _invalidate(self, key: str) -> int:
@@ -217,6 +226,14 @@ class RedisState:
             total += dropped
             if not taken:
                 return total
+
+    def questions(self, release: str) -> "RedisQuestions":
+        """Questions that all replicas of a release share (`promptops.runtime.warm`)."""
+        from promptops.runtime.state.redis_questions import RedisQuestions
+
+        return RedisQuestions(
+            self._slow, self._namespace, release, spread=bool(self._shards), who=self._process, clock=self._clock
+        )
 
     def reserve(self, holds: Sequence[Hold], *, lease_s: float, pass_soft: bool = False) -> Grant | Denied:
         name, home = uuid.uuid4().hex, self._home_of(holds)
@@ -296,6 +313,7 @@ class RedisState:
 
     def after_fork(self) -> None:
         self._link.after_fork()
+        self._slow.after_fork()
         self._begin()
 
     def close(self) -> None:
@@ -303,6 +321,7 @@ class RedisState:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_LOOK_S)
         self._link.close()
+        self._slow.close()
 
     def look(self) -> None:
         """Tell a server that has lost it what this process had counted; a thread does this once a second."""

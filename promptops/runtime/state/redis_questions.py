@@ -114,8 +114,11 @@ class Behind(Exception):  # noqa: N818 - not an error: the log was shortened fas
 class RedisQuestions:
     """Shared questions of one release. Methods raise StateError; texts are in the hashes of their tenant only."""
 
-    def __init__(self, link: RedisLink, namespace: str, release: str, *, spread: bool, who: str, clock: Any = None) -> None:
+    def __init__(
+        self, link: RedisLink, namespace: str, release: str, *, spread: bool, who: str, clock: Any = None, max_rows: int = MAX_ROWS, max_log: int = LOG_ROWS,
+    ) -> None:  # fmt: skip
         self._link, self._release, self._who, self._clock = link, release, who, clock
+        self._max_rows, self._max_log = max_rows, max_log
         self._registry = f"{{{namespace}}}:questions"
         home = f"{{{namespace}:{release}}}" if spread else f"{{{namespace}}}"
         self._rows, self._index, self._log = (f"{home}:q:{release}:{kind}" for kind in ("t:", "until", "log"))
@@ -131,10 +134,15 @@ class RedisQuestions:
 
     def change(self, changes: "Sequence[Question | Gone]") -> None:
         """Keep and forget rows, in this order; all replicas hear of it."""
-        arguments: list[Any] = [self._now, self._rows, MAX_ROWS, LOG_ROWS, self._who]
+        arguments: list[Any] = [self._now, self._rows, self._max_rows, self._max_log, self._who]
         for item in changes:
             row = f"{item.answer}|{item.text}".encode("utf-8", "surrogatepass") if isinstance(item, Question) else b""
-            arguments += [item.tenant, item.partition + item.key, f"{item.keep_s:.3f}" if isinstance(item, Question) else 0, row]
+            arguments += [
+                item.tenant,
+                item.partition + item.key,
+                f"{item.keep_s:.3f}" if isinstance(item, Question) else 0,
+                row,
+            ]
         self._link.run(_CHANGE, [self._index, self._log], arguments)
 
     def end(self) -> str:
@@ -146,12 +154,15 @@ class RedisQuestions:
         """All rows in portions, those kept longest first."""
         start = 0
         while True:
-            first, last = start, start + _BATCH - 1
-            names: list[bytes] = self._link.call(lambda client, first=first, last=last: client.zrevrange(self._index, first, last))  # type: ignore[misc]
+            names = self._names(start)
             if not names:
                 return
             yield self._read([(name[:32].decode(), name[32:].decode()) for name in names])
             start += len(names)
+
+    def _names(self, start: int) -> list[bytes]:
+        found: list[bytes] = self._link.call(lambda client: client.zrevrange(self._index, start, start + _BATCH - 1))
+        return found
 
     def since(self, place: str) -> tuple[str, list[Question | Gone]]:
         """What others changed after a place in the log, and the next place. Raises Behind."""
@@ -164,7 +175,9 @@ class RedisQuestions:
             return place, []
         rows = [(item[b"t"].decode(), item[b"f"].decode()) for _, item in found if item[b"w"].decode() != self._who]
         read = {(item.tenant, item.partition + item.key): item for item in self._read([row for row in rows if row[1]])}
-        changes = [read.get((tenant, name)) or Gone(tenant=tenant, partition=name[:32], key=name[32:]) for tenant, name in rows]
+        changes = [
+            read.get((tenant, name)) or Gone(tenant=tenant, partition=name[:32], key=name[32:]) for tenant, name in rows
+        ]
         return found[-1][0].decode(), changes
 
     def forget_tenant(self, tenant: str) -> int:
@@ -183,15 +196,22 @@ class RedisQuestions:
     def _read(self, names: "Sequence[tuple[str, str]]") -> list[Question]:
         if not names:
             return []
-        now, *rows = self._link.run(_ROWS, [self._rows + tenant for tenant, _ in names], [self._now, *(name for _, name in names)])
+        now, *rows = self._link.run(
+            _ROWS, [self._rows + tenant for tenant, _ in names], [self._now, *(name for _, name in names)]
+        )
         found = []
         for (tenant, name), row in zip(names, rows, strict=True):
             if row is None:
                 continue
-            until, answer, text = row.decode("utf-8", "surrogatepass").split("|", 2)
-            keep_s = float(until) - float(now)
+            try:
+                until, answer, text = row.decode("utf-8", "surrogatepass").split("|", 2)
+                keep_s = float(until) - float(now)
+            except ValueError:
+                continue  # a cache is never worth an error
             if keep_s > 0:
-                found.append(Question(tenant=tenant, partition=name[:32], key=name[32:], keep_s=keep_s, answer=answer, text=text))
+                found.append(
+                    Question(tenant=tenant, partition=name[:32], key=name[32:], keep_s=keep_s, answer=answer, text=text)
+                )
         return found
 
 
