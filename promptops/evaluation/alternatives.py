@@ -12,7 +12,7 @@ from promptops.evaluation.against import Session
 from promptops.evaluation.call_cost import CallCost, call_cost, model_month
 from promptops.evaluation.compare import case_draws, compare_draws, run_scores
 from promptops.evaluation.plan import Plan, Selection, make_plan
-from promptops.evaluation.summary import Summary, summarize
+from promptops.evaluation.summary import Row, Summary, summarize
 from promptops.gate import CaseDraws, CategoryVerdict, Comparison, Verdict, decide
 from promptops.models.local import LOCAL_MODELS
 from promptops.project.golden import read_cases
@@ -47,6 +47,11 @@ class Measured:
     def month_nanousd(self, per_day: int) -> int:
         """The bill of 30 days when it answers everything alone, retries and repairs included: as `promptops cost` reckons."""
         return model_month(self.calls, per_day=per_day).nanousd if self.calls else 0
+
+    def row(self, name: str) -> Row | None:
+        """What it does in a category or slice."""
+        rows = (*self.summary.categories, *self.summary.slices) if self.summary else ()
+        return next((row for row in rows if row.name == name), None)
 
     @property
     def thousand_nanousd(self) -> int:

@@ -11,6 +11,7 @@ from promptops.core.checks.base import brief
 from promptops.core.money import format_usd
 from promptops.core.version import __version__
 from promptops.evaluation.alternatives import Alternatives, Choice, Measured, Rivalry, RowAdvice
+from promptops.evaluation.summary import Row
 from promptops.report.html import asset, environment, policy
 from promptops.report.markdown import cell
 from promptops.report.show import escape, show
@@ -83,14 +84,43 @@ def _measured_cells(item: Measured, requests_per_day: int) -> tuple[str | Text, 
             format_usd(item.thousand_nanousd), format_usd(item.month_nanousd(requests_per_day)), seconds(total.p99_s))  # fmt: skip
 
 
+_COLUMNS = (
+    "n",
+    "model",
+    "model 95%",
+    "model 1,000",
+    "model p99",
+    "simple",
+    "simple 95%",
+    "simple p99",
+    "points",
+    "95% interval",
+    "needs about",
+)
+_MUST = frozenset(("n", "model", "simple", "points", "95% interval", "needs about"))
+
+
 def _rows(rivalry: Rivalry) -> RenderableType:
-    grid = table("", "better", "n>", "model>", "simple>", "points>", "95% interval>", "needs about>?")
+    grid = table("", "better", *(f"{name}>" if name in _MUST else f"{name}>?" for name in _COLUMNS))
     for row in rivalry.rows:
-        verdict = row.verdict
         word, style, _ = _WORD[row.choice]
-        grid.add_row(show(verdict.category), Text(word, style=style), str(verdict.n), percent(verdict.baseline_rate), percent(verdict.candidate_rate),
-                     points(verdict.difference), points_interval(verdict.interval), f"{row.needed} cases" if row.needed else "")  # fmt: skip
+        grid.add_row(show(row.verdict.category), Text(word, style=style), *_row_cells(rivalry, row))
     return grid
+
+
+def _row_cells(rivalry: Rivalry, row: RowAdvice) -> tuple[str, ...]:
+    """The cells of `_COLUMNS`: both sides of a category or slice, and the difference."""
+    verdict = row.verdict
+    model, simple = (side.row(verdict.category) for side in (rivalry.model, rivalry.simple))
+    return (str(verdict.n), percent(verdict.baseline_rate), percent_interval(model.interval if model else None), format_usd(_thousand(model)),
+            seconds(model.p99_s) if model else "-", percent(verdict.candidate_rate), percent_interval(simple.interval if simple else None),
+            seconds(simple.p99_s) if simple else "-", points(verdict.difference), points_interval(verdict.interval),
+            f"{row.needed} cases" if row.needed else "")  # fmt: skip
+
+
+def _thousand(row: Row | None) -> int:
+    """What 1,000 answers of a row cost in its run."""
+    return ceil(1000 * row.cost_nanousd / (row.scored + row.unscored)) if row and row.scored + row.unscored else 0
 
 
 def _in_words(rivalry: Rivalry, requests_per_day: int) -> Iterator[str]:
@@ -157,15 +187,23 @@ def _measured_json(item: Measured, requests_per_day: int) -> dict[str, Any]:
 def _rivalry_json(item: Rivalry) -> dict[str, Any]:
     return {
         "model": item.model.name, "simple": item.simple.name, "advice": item.advice, "simple_share": item.simple_share,
-        "weighted": weighted_json(item.model.summary.run.header.weights if item.model.summary else {}, item.comparison.weighted), "rows": [_row_json(row) for row in item.rows],
+        "weighted": weighted_json(item.model.summary.run.header.weights if item.model.summary else {}, item.comparison.weighted), "rows": [_row_json(item, row) for row in item.rows],
         "mixed": {"rate": item.mixed.candidate_rate, "difference": item.mixed.difference, "interval": [item.mixed.interval.low, item.mixed.interval.high]} if item.mixed else None,
     }  # fmt: skip
 
 
-def _row_json(row: RowAdvice) -> dict[str, Any]:
+def _row_json(rivalry: Rivalry, row: RowAdvice) -> dict[str, Any]:
     verdict = row.verdict
     return {"name": verdict.category, "choice": row.choice, "n": verdict.n, "model": verdict.baseline_rate, "simple": verdict.candidate_rate,
-            "difference": verdict.difference, "interval": [verdict.interval.low, verdict.interval.high], "needed": row.needed}  # fmt: skip
+            "difference": verdict.difference, "interval": [verdict.interval.low, verdict.interval.high], "needed": row.needed,
+            "sides": {name: _side_json(side.row(verdict.category)) for name, side in (("model", rivalry.model), ("simple", rivalry.simple))}}  # fmt: skip
+
+
+def _side_json(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    interval = row.interval
+    return {"interval": [interval.low, interval.high] if interval else None, "thousand_nanousd": _thousand(row), "p50_s": row.p50_s, "p99_s": row.p99_s}  # fmt: skip
 
 
 def alternatives_markdown(found: Alternatives, *, requests_per_day: int) -> str:
@@ -185,20 +223,11 @@ def alternatives_markdown(found: Alternatives, *, requests_per_day: int) -> str:
             "",
             f"{cell(rivalry.simple.name)} against {cell(rivalry.model.name)}: **{rivalry.advice}**",
             "",
-            "| | better | n | model | simple | points | 95% interval |",
-            "|---|---|--:|--:|--:|--:|--:|",
+            f"| | better | {' | '.join(_COLUMNS)} |",
+            "|---|---|" + "--:|" * len(_COLUMNS),
         ]
         for row in rivalry.rows:
-            verdict = row.verdict
-            values = (
-                verdict.category,
-                _WORD[row.choice][0].lower(),
-                str(verdict.n),
-                percent(verdict.baseline_rate),
-                percent(verdict.candidate_rate),
-                points(verdict.difference),
-                points_interval(verdict.interval),
-            )
+            values = (row.verdict.category, _WORD[row.choice][0].lower(), *_row_cells(rivalry, row))
             lines.append("| " + " | ".join(map(cell, values)) + " |")
         lines += [f"\n{cell(line)}" for line in _in_words(rivalry, requests_per_day)]
     lines += ["", *_tree(found), ""]
@@ -245,10 +274,10 @@ def alternatives_page(found: Alternatives, *, requests_per_day: int) -> str:
 
 def _rivalry_view(item: Rivalry, requests_per_day: int) -> dict[str, Any]:
     rows = [{"name": row.verdict.category, "word": _WORD[row.choice][0].lower(), "tone": _WORD[row.choice][2],
-             "cells": [str(row.verdict.n), percent(row.verdict.baseline_rate), percent(row.verdict.candidate_rate), points(row.verdict.difference),
-                       points_interval(row.verdict.interval), str(row.needed or "")]} for row in item.rows]  # fmt: skip
+             "cells": list(_row_cells(item, row))} for row in item.rows]  # fmt: skip
     return {
         "title": f"{item.simple.name} against {item.model.name}: {item.advice}",
         "rows": rows,
         "sentences": list(_in_words(item, requests_per_day)),
+        "columns": _COLUMNS,
     }

@@ -187,3 +187,19 @@ def test_odd_sets_give_numbers_or_reasons(sandbox: Sandbox, call: Call, rows: li
 
     assert 0 == outcome.code, outcome.err
     assert all(item["why_not"] or item["n"] == len(rows) for item in outcome.json["measured"])
+
+
+def test_each_row_has_both_sides_with_interval_cost_and_latency(sandbox: Sandbox, call: Call):
+    """A category is decided by more than a rate: in the table, in Markdown and in JSON."""
+    found = measured(call, "--models", "local:echo", "-o", "a.md")
+
+    (rivalry,) = found["rivalries"]
+    sides = [side for row in rivalry["rows"] for side in row["sides"].values()]
+    assert all(
+        side["interval"][0] <= side["interval"][1] and side["thousand_nanousd"] == 0 and side["p99_s"] >= 0
+        for side in sides
+    )
+    assert (
+        "| n | model | model 95% | model 1,000 | model p99 | simple | simple 95% | simple p99 | points |"
+        in sandbox.read("a.md")
+    )
