@@ -137,7 +137,7 @@ async def _similar(bundle: str, url: str, _: int) -> tuple[Ask, Callable[[], Awa
 
 def _memory(count: int) -> dict[str, Any]:
     """Resident bytes that `count` cached answers of 1 kB take beyond the answers themselves."""
-    from promptops.runtime.cache import Kept, partition_of
+    from promptops.runtime.cache import Kept, partition_of, tags_of
     from promptops.runtime.state import MemoryState
 
     state = MemoryState()
@@ -145,7 +145,7 @@ def _memory(count: int) -> dict[str, Any]:
     before = _resident()
     for number in range(count):
         text = f"{number:08}" + "x" * 992
-        state.put(partition, f"{number:032x}", Kept(text=text, model="m").as_bytes(), keep_s=1e6, tags=("prompt:mood", "prompt:mood@v1.0.0", "tenant:" + partition))  # fmt: skip
+        state.put(partition, f"{number:032x}", Kept(text=text, model="m").as_bytes(), keep_s=1e6, tags=tags_of("mood", "v1.0.0", "default", ()))  # fmt: skip
     return {"bytes": _resident() - before - count * 1000, "payload": count * 1000}
 
 

@@ -90,9 +90,9 @@ class HttpClient:
         return reader.answer(request, self._price)
 
     def _post(self, path: str, body: bytes) -> Any:
-        import aiohttp
-
         if self._session is None:
+            import aiohttp
+
             headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key.reveal()}"

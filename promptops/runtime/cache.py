@@ -68,7 +68,14 @@ class Keys:
 
 def tags_of(name: str, version: str, tenant: str, passages: Sequence[str]) -> tuple[str, ...]:
     """What an entry can be invalidated by: its prompt, the version, the tenant, each document."""
-    return (f"prompt:{name}", f"prompt:{name}@{version}", f"tenant:{partition_of(tenant)}", *(f"document:{name}:{item}" for item in passages))  # fmt: skip
+    common = _common_tags(name, version, tenant)
+    return (*common, *(f"document:{name}:{item}" for item in passages)) if passages else common
+
+
+@lru_cache(maxsize=4096)
+def _common_tags(name: str, version: str, tenant: str) -> tuple[str, ...]:
+    """One tuple for all entries of a tenant: kept by the hundred thousand, they are most of what an entry takes beside its answer."""
+    return (f"prompt:{name}", f"prompt:{name}@{version}", f"tenant:{partition_of(tenant)}")
 
 
 def jittered(ttl_s: float, jitter: float, key: str) -> float:

@@ -106,6 +106,58 @@ def test_joining_gives_the_result_of_another_or_nothing(drive: Callable[[Flow], 
     assert ["done", None, None] == drive(flow())
 
 
+def test_of_many_calls_in_one_loop_each_ends_at_its_own_deadline() -> None:
+    """Of 20 calls that hang, those with a short deadline time out while those with a long one go on; the one that answers, answers."""
+
+    def flow(model: str, timeout_s: float) -> Flow:
+        return (yield call(model, timeout_s))
+
+    async def main() -> tuple[list[str], int, bool]:
+        workers = Workers()
+        long = [asyncio.ensure_future(drive_async(flow("hangs", 60), Models(), workers)) for _ in range(10)]
+        short = [drive_async(flow("hangs", 0.01 * number), Models(), workers) for number in range(1, 11)]
+        found = await asyncio.gather(*short, drive_async(flow("echo", 60), Models(), workers))
+        waiting = [task.done() for task in long].count(False)
+        for task in long:
+            task.cancel()
+        ended = await asyncio.gather(*long, return_exceptions=True)
+        return (
+            [answer.outcome for answer in found],
+            waiting,
+            all(isinstance(item, asyncio.CancelledError) for item in ended),
+        )
+
+    assert (["timeout"] * 10 + ["ok"], 10, True) == asyncio.run(main())
+
+
+def test_a_caller_that_cancels_at_the_deadline_is_cancelled() -> None:
+    """Its cancellation is not taken for the deadline's own, even when both come before the call can end."""
+
+    class Both:
+        async def answer(self, _request: ModelRequest) -> Answer:
+            task = asyncio.current_task()
+            assert task is not None
+            try:
+                await asyncio.Event().wait()
+            finally:
+                task.cancel()  # as a caller would, while the deadline's cancellation is on its way
+            raise AssertionError
+
+    class Only:
+        def client(self, _model: str) -> Both:
+            return Both()
+
+    def flow() -> Flow:
+        return (yield call("any", 0.01))
+
+    async def main() -> None:
+        task = asyncio.ensure_future(drive_async(flow(), Only(), Workers()))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
 def test_T36_cancelling_the_caller_runs_the_clean_up_of_the_flow() -> None:
     """The flow sees the cancellation where it waits, cleans up, and the caller is cancelled."""
     seen: list[str] = []

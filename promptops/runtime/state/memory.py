@@ -11,6 +11,7 @@ from promptops.runtime.state.base import BUCKETS, Denied, Entry, Grant, Hold, bu
 
 _ENTRY_OVERHEAD_BYTES = 350
 _MAX_METERS = 100_000
+_MOST_ENDED_LEASES = 1_000
 
 
 @dataclass(slots=True)
@@ -128,6 +129,8 @@ class MemoryState:
             if grant.id not in self._open:
                 return
             self._open.remove(grant.id)
+            if len(self._leases) > 4 * len(self._open) + _MOST_ENDED_LEASES:
+                self._leases = sorted(lease for lease in self._leases if lease[1] in self._open)
             for hold, bucket, amount in zip(grant.holds, grant.buckets, amounts, strict=True):
                 if amount == hold.amount:
                     continue
