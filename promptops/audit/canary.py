@@ -98,6 +98,12 @@ def compare_canary(traffic: Traffic, prompt: str, *, control: str, canary: str) 
     return Canary(prompt=prompt, control=old, canary=new, rows=rows, unseen=unseen, buckets=(both[0].at, both[-1].at))
 
 
+def ran_together(traffic: Traffic, prompt: str, control: str, canary: str) -> bool:
+    """Whether both versions had requests in the same bucket, so that they can be compared."""
+    wanted = {_bare(control), _bare(canary)}
+    return any(wanted <= {_bare(version) for name, version in bucket.measures if name == prompt} for bucket in traffic.buckets.values())  # fmt: skip
+
+
 def _row(metric: Metric, control: Side, canary: Side, alpha: float) -> Row:
     """The union of two intervals that each hold at every look."""
     low, high = always_valid_interval(control.hits, control.n, alpha=alpha)

@@ -78,7 +78,7 @@ app.add_typer(
 )
 app.command("drift")(monitor.drift)
 app.command("readiness")(readiness.readiness)
-app.add_typer(canary.app, name="canary", help="Whether a canary may have all the traffic: status.")
+app.add_typer(canary.app, name="canary", help="Whether a canary may have all the traffic: status, guard.")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(ci.app, name="ci", help="The jobs of a pull request: run, gate, comment.")

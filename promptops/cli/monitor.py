@@ -101,7 +101,7 @@ def _address(events: str) -> str:
     address = events or os.environ.get(_VARIABLE, "")
     if not address:
         raise DataError(
-            "which events?", hint=f"name the file or stream the services write with --events or {_VARIABLE}"
+            "nothing says which events", hint=f"name the file or stream the services write with --events or {_VARIABLE}"
         )
     return address
 

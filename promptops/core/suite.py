@@ -110,7 +110,7 @@ class Suite:
     """The checks of one prompt's cases. `settings` is what the subject digest covers, as parsed.
 
     `online` names the checks that also guard answers in a service; `runtime` is how the prompt is served; `weights` are the shares
-    of the traffic by category, adding up to 1 (empty: none given). None of them decides a score or a verdict.
+    of the traffic by category, adding up to 1 (empty: none given); `monitor` is what findings about a canary call for. None of them decides a score or a verdict.
     """
 
     name: str
@@ -127,6 +127,7 @@ class Suite:
     settings: Mapping[str, Json] = field(default_factory=dict)
     online: frozenset[str] = frozenset()
     runtime: Mapping[str, Json] = field(default_factory=dict)
+    monitor: Mapping[str, Mapping[str, Literal["hold", "rollback"]]] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
 
     def checks_for(self, category: str) -> tuple[Check, ...]:

@@ -24,7 +24,7 @@ FOLDER = "golden"
 _PLAIN = ("alpha", "tolerance", "draws", "estimand", "block_on_broken", "min_cases", "approvals", "max_p50_ratio", "max_p99_ratio", "max_cost_ratio",
           "unanswered")  # fmt: skip
 """Keys of `gate` that go into the policy as they are."""
-_OUTSIDE_SUBJECT = ("prompt", "cases", "review", "runtime")
+_OUTSIDE_SUBJECT = ("prompt", "cases", "review", "runtime", "monitor")
 
 
 def load_suite(tree: Tree, name: str, prompt: Prompt) -> Suite:
@@ -88,7 +88,7 @@ class _Builder:
             by_category=by_category, categories=tuple(categories), slices=slices, rubric=(judge.rubric if judge else "") or value.get("rubric", ""),
             judge=judge, gate=gate, review=ReviewPolicy(**value["review"]) if "review" in value else None,
             settings=self._settings(by_category, common),
-            online=frozenset(self.online), runtime=value.get("runtime", {}), weights=weights,
+            online=frozenset(self.online), runtime=value.get("runtime", {}), monitor=value.get("monitor", {}), weights=weights,
         )  # fmt: skip
 
     def _problem(self, path: tuple[str | int, ...], what: str, hint: str = "", why: str = "") -> None:

@@ -123,7 +123,7 @@ def test_a_cap_stops_before_it_is_passed_and_nothing_half_is_written(project, ca
     before, unchanged = len(server.calls), path.read_bytes().count(b"judged")
     done = call(*arguments)
 
-    assert (3, True) == (capped.code, "budget" in capped.err)
+    assert (3, True) == (capped.code, "0 of 50 verdicts" in capped.out + capped.err)
     assert (0, 0) == (before, unchanged)
     assert (0, 50, 50) == (done.code, done.json["written"], len(server.calls))
 
