@@ -121,6 +121,8 @@ class SqliteDatabase:
             with closing(self._open(timeout_s)) as connection:
                 connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
                 return self._rows(connection, statement, max_rows)
+        except UnicodeError:
+            return "does not run: it is no text"
         except (sqlite3.Error, sqlite3.Warning) as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in _AWAY:
@@ -175,6 +177,8 @@ class PostgresDatabase:
     def run(self, statement: str, timeout_s: float, max_rows: int) -> str:
         import psycopg
 
+        if "\0" in statement or not _is_text(statement):
+            return "does not run: it is no text"
         try:
             with self.reading(timeout_s) as cursor:
                 try:
@@ -271,6 +275,14 @@ def _hang_up(connection: "psycopg.Connection[tuple[object, ...]]") -> None:
             line.shutdown(socket.SHUT_RDWR)
     except (OSError, Exception):  # noqa: BLE001, S110 - it is gone already
         pass
+
+
+def _is_text(statement: str) -> bool:
+    try:
+        statement.encode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def _rows_of(row: tuple[object, ...] | None) -> int:

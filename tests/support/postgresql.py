@@ -1,6 +1,7 @@
 """A real PostgreSQL server for tests: on a free port, in a folder of its own, owned by another user when the tests run as root."""
 
 import ctypes
+import importlib.util
 import itertools
 import os
 import shutil
@@ -40,8 +41,8 @@ class PostgresServer:
     A `durable` one waits for the disk as the servers of users do.
     """
 
-    def __init__(self, *, durable: bool = False, **settings: str) -> None:
-        self._programs = _programs()
+    def __init__(self, *, durable: bool = False, programs: Path | None = None, **settings: str) -> None:
+        self._programs = programs or _programs()
         self._settings = _SETTINGS | ({} if durable else _QUICK) | settings
         self.folder = Path(
             tempfile.mkdtemp(prefix="promptops-postgres-")
@@ -233,3 +234,22 @@ def own_postgres() -> Iterator[PostgresServer]:
     server = PostgresServer()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def vector_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A server with the extension pgvector, which Debian 12 has no package of: that of the Python package pgserver."""
+    found = importlib.util.find_spec("pgserver")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("pgserver, which brings pgvector, has no wheel for this Python")
+    place = Path(
+        tempfile.mkdtemp(prefix="promptops-pgvector-")
+    )  # the user of the server may not see where packages are
+    place.chmod(0o755)
+    package = Path(found.submodule_search_locations[0])
+    for name in ("pgserver/pginstall", "pgserver.libs"):
+        shutil.copytree(package.parent / name, place / name)
+    server = PostgresServer(programs=place / "pgserver" / "pginstall" / "bin")
+    yield server
+    server.remove()
+    shutil.rmtree(place, ignore_errors=True)
