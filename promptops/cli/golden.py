@@ -8,6 +8,7 @@ import typer
 from promptops.core.errors import DataError, ExitCode
 
 if TYPE_CHECKING:
+    from promptops.audit.candidates import Candidates
     from promptops.evaluation.coverage import Ground
     from promptops.project.project import Evaluable, Project
 
@@ -15,6 +16,16 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Log = Annotated[
     Path, typer.Option("--traffic", metavar="LOG", help='Requests of users (JSONL): {"inputs": {...}, "count": 1}.')
+]
+MaybeLog = Annotated[
+    Path | None,
+    typer.Option("--traffic", metavar="LOG", help='Requests of users (JSONL): {"inputs": {...}, "count": 1}.'),
+]
+FromEvents = Annotated[
+    str,
+    typer.Option(
+        "--from-events", metavar="ADDRESS", help="Events of services that keep texts, instead: FILE or redis://..."
+    ),
 ]
 Radius = Annotated[
     float | None,
@@ -161,11 +172,16 @@ def coverage(
 
 
 @app.command("suggest")
-def suggest(name: Name, traffic: Log, cases: Wanted = 20, radius: Radius = None, as_json: Json = False) -> int:
+def suggest(
+    name: Name, traffic: MaybeLog = None, from_events: FromEvents = "", cases: Wanted = 20, radius: Radius = None, as_json: Json = False
+) -> int:  # fmt: skip
     """Name the inputs that would cover most if added.
 
-    Each is chosen with those before it in mind; `golden add` writes them down.
+    Each is chosen with those before it in mind; `golden add` writes them down. From events, what people, judges and guardrails found bad comes first.
     """
+    if from_events:
+        return _suggest_from_events(name, traffic, from_events, cases, radius, as_json=as_json)
+    traffic = _log(traffic)
     from promptops.cli.output import emit, emit_json
     from promptops.report.coverage import render_suggestions, suggestions_json
 
@@ -181,7 +197,8 @@ def suggest(name: Name, traffic: Log, cases: Wanted = 20, radius: Radius = None,
 @app.command("add")
 def add(
     name: Name,
-    traffic: Log,
+    traffic: MaybeLog = None,
+    from_events: FromEvents = "",
     cases: Wanted = 20,
     keep_pii: Annotated[
         bool, typer.Option("--keep-pii", help="Do not mask e-mail, phone, card and account numbers.")
@@ -199,14 +216,20 @@ def add(
     from promptops.project.golden_todo import add_todo, todo_path, todo_row
     from promptops.report.coverage import render_added
 
-    project, evaluable, ground = _ground(name, traffic, radius, with_todo=True)
     masked, rows, unfit = Masked(), [], 0
-    for item in ground.suggest(cases):
-        inputs = item.inputs if keep_pii else masked.value(item.inputs)
-        if any(evaluable.prompt.input_problems(inputs)):
-            unfit += 1
-            continue
-        rows.append(todo_row(inputs, f"traffic, {traffic.name}:{item.line}"))
+    if from_events:
+        project, evaluable, found = _candidates(name, traffic, from_events, cases, radius, keep_pii=keep_pii)
+        masked, unfit = Masked(counts=dict(found.masked)), found.unfit
+        rows = [todo_row(item.inputs, f"events, {item.id}: {item.reason}") for item in found.chosen]
+    else:
+        log = _log(traffic)
+        project, evaluable, ground = _ground(name, log, radius, with_todo=True)
+        for item in ground.suggest(cases):
+            inputs = item.inputs if keep_pii else masked.value(item.inputs)
+            if any(evaluable.prompt.input_problems(inputs)):
+                unfit += 1
+                continue
+            rows.append(todo_row(inputs, f"traffic, {log.name}:{item.line}"))
     known = [case.id for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)]
     added, waiting = add_todo(project, name, rows, known)
     if as_json:
@@ -226,6 +249,52 @@ def add(
     return ExitCode.OK
 
 
+def _log(traffic: Path | None) -> Path:
+    if traffic is None:
+        raise DataError("nothing says what users send", hint="--traffic LOG, or --from-events ADDRESS")
+    return traffic
+
+
+def _suggest_from_events(
+    name: str, traffic: Path | None, address: str, cases: int, radius: float | None, *, as_json: bool
+) -> int:
+    from promptops.cli.output import emit, emit_json
+    from promptops.report.candidates import candidates_json, render_candidates
+    from promptops.runtime.telemetry.stream import shown_address
+
+    found = _candidates(name, traffic, address, cases, radius, keep_pii=False)[2]
+    if as_json:
+        emit_json(candidates_json(found, name))
+    else:
+        emit(render_candidates(found, name, shown_address(address)))
+    return ExitCode.OK
+
+
+def _candidates(
+    name: str, traffic: Path | None, address: str, cases: int, radius: float | None, *, keep_pii: bool
+) -> "tuple[Project, Evaluable, Candidates]":
+    """Candidates that are neither golden cases nor wait for a label."""
+    from promptops.audit.candidates import find_candidates
+    from promptops.project.golden import read_cases
+    from promptops.project.golden_todo import read_todo
+    from promptops.project.project import open_project
+
+    if traffic is not None:
+        raise DataError("--traffic and --from-events exclude each other", hint="choose one")
+    _check_radius(radius)
+    project = open_project(Path.cwd())
+    evaluable = project.load(name)
+    golden = [case.inputs for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)]
+    golden += [row["inputs"] for row in read_todo(project, name)]
+    found = find_candidates(address, evaluable.prompt, golden, most=cases, radius=radius, keep_pii=keep_pii, max_case_bytes=project.config.max_case_bytes)  # fmt: skip
+    return project, evaluable, found
+
+
+def _check_radius(radius: float | None) -> None:
+    if radius is not None and not 0 < radius < 1:
+        raise DataError("--radius is a distance above 0 and below 1", hint="leave it out to have it measured")
+
+
 def _ground(
     name: str, log: Path, radius: float | None, *, with_todo: bool = False
 ) -> "tuple[Project, Evaluable, Ground]":
@@ -239,8 +308,7 @@ def _ground(
     from promptops.project.golden_todo import read_todo
     from promptops.project.project import open_project
 
-    if radius is not None and not 0 < radius < 1:
-        raise DataError("--radius is a distance above 0 and below 1", hint="leave it out to have it measured")
+    _check_radius(radius)
     project = open_project(Path.cwd())
     evaluable = project.load(name)
     sent = read_traffic(log, evaluable.prompt, max_case_bytes=project.config.max_case_bytes)
