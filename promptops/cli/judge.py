@@ -48,7 +48,7 @@ def calibrate(
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.calibrate import calibrate as compare
     from promptops.evaluation.calibrate import judge_plan
-    from promptops.project.calibrations import write_calibration
+    from promptops.project.records import CALIBRATIONS, write_record
     from promptops.report.judge import calibration_json, render_calibration
 
     with _session(name, max_cost=max_cost, concurrency=concurrency, reuse=not no_cache, quiet=as_json) as session:
@@ -56,11 +56,7 @@ def calibrate(
         only = _answers_of(session.store, _find(session.store, session.project, run, name)) if run else None
         found = compare(session.store, plan, _labels(session.project, name, labels), repeats=repeat, clock=session.clock,
                         options=session.options, on_progress=session.on_progress, only=only)  # fmt: skip
-        where = (
-            write_calibration(session.project.root, name, found.as_row())
-            .relative_to(session.project.root.resolve())
-            .as_posix()
-        )
+        where = write_record(session.project.root, name, CALIBRATIONS, found.as_row())
     if as_json:
         emit_json(calibration_json(found, where))
     else:
@@ -81,7 +77,7 @@ def report(
     """
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.judge_report import report_on
-    from promptops.project.calibrations import read_calibrations
+    from promptops.project.records import CALIBRATIONS, read_records
     from promptops.report.judge import render_report, report_json
 
     with _session(name, quiet=True) as session:
@@ -92,7 +88,7 @@ def report(
             raise DataError(f"{name} has no rubric", where=f"golden/{name}.yaml", hint="name one: `rubric: NAME`")
         digests = {category: evaluable.rubric.digest_for(category) for category in evaluable.scan.categories}
         found = report_on(store, found_run, _labels(project, name, labels), digests)
-        measured = read_calibrations(project.tree, name).get(found_run.header.judge_digest, {})
+        measured = read_records(project.tree, name, CALIBRATIONS).get(found_run.header.judge_digest, {})
     if as_json:
         emit_json(report_json(found, measured))
     else:
@@ -118,11 +114,12 @@ def attack(
 ) -> int:
     """Try to talk the judge into a pass.
 
-    Appends texts to answers that people or checks failed; no score may rise. Exit 1 when one did.
+    Appends texts to answers that people or checks failed; no score may rise. Stores what came of it, for exactly this judge. Exit 1 when one rose.
     """
     from promptops.cli.output import emit, emit_json
     from promptops.evaluation.attack import attack_judge, find_targets
     from promptops.evaluation.calibrate import judge_plan
+    from promptops.project.records import ATTACKS, write_record
     from promptops.report.judge import attack_json, render_attack
 
     with _session(name, max_cost=max_cost, concurrency=concurrency, reuse=not no_cache, quiet=as_json) as session:
@@ -134,10 +131,11 @@ def attack(
         found = attack_judge(
             store, plan, targets, clock=session.clock, options=session.options, on_progress=session.on_progress
         )
+        where = write_record(project.root, name, ATTACKS, found.as_row())
     if as_json:
-        emit_json(attack_json(found))
+        emit_json(attack_json(found, where))
     else:
-        emit(render_attack(found))
+        emit(render_attack(found, where))
     return ExitCode.GATE if found.succeeded else ExitCode.OK
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from promptops.core.errors import DataError
+from promptops.core.jsontext import Json
 from promptops.core.judging import Judgement
 from promptops.core.suite import Case
-from promptops.evaluation.attacks import ATTACKS, CONTROL, Attack
+from promptops.evaluation.attacks import ATTACKS, CONTROL, Attack, suite_digest
 from promptops.evaluation.execute import Options, Progress
 from promptops.evaluation.judge_session import JudgeItem, judge_answers
 from promptops.evaluation.plan import Clock, Plan
@@ -38,11 +39,22 @@ class AttackReport:
     control: AttackRow
     skipped: int
     ledger: Ledger
+    at: str
 
     @property
     def succeeded(self) -> tuple[AttackRow, ...]:
         """Attacks that raised a score."""
         return tuple(row for row in self.rows if row.rose)
+
+    def as_row(self) -> dict[str, Json]:
+        """What is stored: no text, only what was tried on exactly this judge, and what came of it."""
+        judge = self.plan.judge
+        assert judge, "a plan with a judge"
+        return {
+            "judge_digest": judge.digest, "judge": judge.name, "rubric": judge.rubric.name, "at": self.at, "suite": suite_digest(),
+            "attacks": len(self.rows), "targets": self.control.targets, "read": sum(row.targets - row.unread for row in self.rows),
+            "rose": [row.attack.id for row in self.succeeded], "control_rose": len(self.control.rose),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +93,7 @@ def attack_judge(
         rows=tuple(rows[1:]),
         skipped=len(targets) - len(room),
         ledger=ledger,
+        at=clock().isoformat(timespec="seconds"),
     )
 
 

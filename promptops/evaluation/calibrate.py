@@ -17,7 +17,6 @@ from promptops.gate.agreement import Agreement as HumanAgreement
 from promptops.gate.agreement import agreement as human_agreement
 from promptops.gate.calibration import Agreement, Rate, agreement, cohen_kappa, majority, ordinal_alpha
 from promptops.gate.standing import WANTED_FAILS, WANTED_LABELS, JudgeStanding, standing_of
-from promptops.project.calibrations import FORMAT
 from promptops.project.labels import Label
 from promptops.project.project import Project
 from promptops.project.store import Ledger, Store
@@ -130,7 +129,7 @@ class Calibration:
         assert judge, "a plan with a judge"
         total = self.total
         return {
-            "promptops": FORMAT, "judge_digest": judge.digest, "judge": judge.name, "rubric": judge.rubric.name, "at": self.at,
+            "judge_digest": judge.digest, "judge": judge.name, "rubric": judge.rubric.name, "at": self.at,
             "labels_digest": self.labelled.digest, "labels": total.confusion.n, "human_fails": self.human_fails, "weighted": self.weighted,
             "tpr": total.tpr.value, "tpr_interval": _ends(total.tpr), "tnr": total.tnr.value, "tnr_interval": _ends(total.tnr),
             "j": total.j.value, "j_interval": _ends(total.j), "bias": total.bias.value, "bias_interval": _ends(total.bias),

@@ -31,9 +31,9 @@ from promptops.evaluation.clients import open_remote
 from promptops.evaluation.scoring import Scored
 from promptops.gate.standing import JudgeStanding, standing_of
 from promptops.models.base import Client, ModelRequest
-from promptops.project.calibrations import read_calibrations
 from promptops.project.config import Config, ModelConfig, resolve_model
 from promptops.project.project import Evaluable
+from promptops.project.records import CALIBRATIONS, read_records
 from promptops.project.store import JUDGE_KEYS, Store, Verdict
 
 OFF = "none"
@@ -167,7 +167,7 @@ def set_up_judge(config: Config, evaluable: Evaluable, choice: str = "") -> Judg
         "reference": found.reference if found.mode != "reference_free" else "",
     }  # fmt: skip
     address = digest(identity)
-    calibration = read_calibrations(evaluable.tree, suite.name).get(address, {})
+    calibration = read_records(evaluable.tree, suite.name, CALIBRATIONS).get(address, {})
     return JudgeSetup(rubric=rubric, models=models, votes=votes, mode=found.mode, reference=found.reference, params=params,
                       max_error_rate=found.max_error_rate, digest=address, choice=choice, calibration=calibration)  # fmt: skip
 

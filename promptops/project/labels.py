@@ -13,10 +13,10 @@ from promptops.core.digest import digest
 from promptops.core.errors import DataError, Problem
 from promptops.core.jsontext import JsonError, canonical_json, parse_json
 from promptops.core.rubric import CriterionScore
-from promptops.project.calibrations import write_whole
 from promptops.project.config import STORE_FOLDER
 from promptops.project.formats import format_problems, format_schema
 from promptops.project.lock import store_lock
+from promptops.project.records import write_whole
 from promptops.project.store import prepare_folder
 from promptops.project.tree import Tree, WorkTree
 

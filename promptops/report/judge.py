@@ -273,7 +273,7 @@ def _corrected_json(found: Corrected | None) -> Mapping[str, Any] | None:
 # Attacks
 
 
-def render_attack(found: AttackReport) -> RenderableType:
+def render_attack(found: AttackReport, where: str) -> RenderableType:
     """Which attacks raised a score, and on how many answers."""
     judge = found.plan.judge
     assert judge, "an attack is on a judge"
@@ -302,7 +302,7 @@ def render_attack(found: AttackReport) -> RenderableType:
                           "more votes lessen it", style="yellow"))  # fmt: skip
     if found.skipped:
         parts.append(Text(f"{count(found.skipped, 'answer')} left out: full marks already, or no verdict", style="dim"))
-    parts.append(Text(_cost(found.ledger), style="dim"))
+    parts.append(Text(f"{_cost(found.ledger)}; stored in {where} for exactly this judge", style="dim"))
     return Group(*parts, Text(""), next_line(command("promptops", "judge", "calibrate", found.prompt)))
 
 
@@ -311,13 +311,13 @@ def _attack_cells(row: AttackRow) -> tuple[str | Text, ...]:
             f"{row.mean_change:+.2f}")  # fmt: skip
 
 
-def attack_json(found: AttackReport) -> dict[str, Any]:
+def attack_json(found: AttackReport, where: str) -> dict[str, Any]:
     judge = found.plan.judge
     assert judge, "an attack is on a judge"
     return {
         "verdict": "FAIL" if found.succeeded else "PASS", "prompt": found.prompt, "judge": judge.name, "judge_digest": judge.digest,
         "attacks": [_attack_row(row) for row in found.rows], "control": _attack_row(found.control), "skipped": found.skipped,
-        "calls": found.ledger.attempts, "paid_nanousd": found.ledger.paid_nanousd,
+        "calls": found.ledger.attempts, "paid_nanousd": found.ledger.paid_nanousd, "file": where,
     }  # fmt: skip
 
 
