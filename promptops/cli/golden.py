@@ -148,19 +148,26 @@ def coverage(
 ) -> int:
     """Say how well the cases cover what users send.
 
-    Distances to the nearest case, what users ask and no case is like, languages and lengths. Nothing leaves this machine.
+    Distances to the nearest case, what users ask and no case is like, languages and lengths. Nothing leaves this machine. Stores the figures,
+    without texts, for exactly these cases; not with a --radius of your own.
     """
     from promptops.cli.output import emit, emit_json, note
     from promptops.cli.reports import write_whole
+    from promptops.evaluation.plan import utc_now
+    from promptops.evaluation.traffic import traffic_digest
     from promptops.project.golden import read_cases
+    from promptops.project.records import COVERAGE, write_record
     from promptops.report.coverage import coverage_json, coverage_page, render_coverage
     from promptops.report.picture import coverage_picture
 
     if output and output.suffix not in (".html", ".png"):
         raise DataError(f"cannot tell the format of {output.name!r}", hint="use .html or .png, or --json")
-    _, evaluable, ground = _ground(name, traffic, radius)
+    project, evaluable, ground = _ground(name, traffic, radius)
     found = ground.measure()
     shares = ground.shares([case.category for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)])
+    if radius is None:
+        row = found.as_row(golden_digest=evaluable.scan.digest, traffic_digest=traffic_digest(traffic), at=utc_now().isoformat(timespec="seconds"))  # fmt: skip
+        note(f"stored in {write_record(project.root, name, COVERAGE, row)} for exactly these cases")
     if output:
         write_whole(output, coverage_picture(found, name) if output.suffix == ".png" else coverage_page(found, name))
         note(f"wrote {output}")

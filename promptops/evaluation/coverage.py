@@ -74,6 +74,14 @@ class Coverage:
     skipped: Mapping[str, int]
     sampled: int
 
+    def as_row(self, *, golden_digest: str, traffic_digest: str, at: str) -> dict[str, Json]:
+        """What is stored: figures for exactly these cases and this log, no text."""
+        return {
+            "golden_digest": golden_digest, "traffic_digest": traffic_digest, "at": at, "cases": self.cases, "requests": self.rows,
+            "inputs": self.inputs, "left_out": sum(self.skipped.values()), "covered": self.covered, "radius": self.radius,
+            "mean_distance": self.mean_distance, "uncovered_clusters": len(self.clusters),
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:

@@ -1,5 +1,6 @@
 """What users sent: rows of a log, the same input counted once with its weight."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,15 @@ class Traffic:
     requests: tuple[Request, ...]
     rows: int
     skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+def traffic_digest(path: Path) -> str:
+    """What a log holds, to tell it from another one. Raises DataError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise DataError("file cannot be read", where=str(path), why=error.strerror or "") from error
 
 
 def read_traffic(path: Path, prompt: Prompt, *, max_case_bytes: int) -> Traffic:
