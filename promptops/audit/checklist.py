@@ -1,5 +1,6 @@
 """The readiness checklist as data: what each item asks, why, what to do, and its functions in the NIST AI RMF."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -16,13 +17,51 @@ FUNCTIONS: tuple[Function, ...] = ("govern", "map", "measure", "manage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Todo:
+    """What to do when the answer is no: in words, and as commands that can be pasted one after the other."""
+
+    words: str
+    run: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One question of the checklist; `todo` is what to do when the answer is no, with `{name}` for the prompt."""
+    """One question of the checklist; in `todo` stand `{name}` and the options of `Asked`."""
 
     id: str
     title: str
     functions: tuple[Function, ...]
-    todo: str
+    todo: Todo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What readiness was asked for; options that were not given are empty."""
+
+    name: str
+    channel: str
+    at: str = "HEAD"
+    model: str = ""
+    events: str = ""
+    flags: str = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The same question as a command line."""
+        given = [("--model", self.model), ("--at", "" if self.at == "HEAD" else self.at), ("--events", self.events), ("--flags", self.flags)]  # fmt: skip
+        return ("promptops", "readiness", self.name, "--channel", self.channel, *(word for option, value in given if value for word in (option, value)))  # fmt: skip
+
+    def filled(self, todo: Todo) -> Todo:
+        """With the name and the options of this question in their places."""
+        options = {
+            "model": self._option("--model", self.model),
+            "at": self._option("--at", "" if self.at == "HEAD" else self.at),
+        }
+        fields = {"name": self.name, "channel": shlex.quote(self.channel), "again": shlex.join(self.words)} | options
+        return Todo(words=todo.words.format(**fields), run=tuple(command.format(**fields) for command in todo.run))
+
+    def _option(self, name: str, value: str) -> str:
+        return f" {name} {shlex.quote(value)}" if value else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,52 +81,90 @@ class Finding:
     item: Item
     state: State
     evidence: str
+    todo: Todo
     waiver: Waiver | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promises:
-    """prompts/<name>/readiness.yaml: the promised p99 (None: none) and the waivers by item."""
+class PersonalData:
+    """What may be in requests, why, whom to ask, what events may hold of it, and how long anything is kept."""
 
-    p99_s: float | None
+    inputs: str
+    purpose: str
+    contact: str
+    retention_days: int
+    events: Literal["digests", "masked"] = "digests"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promises:
+    """prompts/<name>/readiness.yaml; None: not stated. Shares are 0..1."""
+
+    p99_s: float | None = None
+    personal_data: PersonalData | None = None
+    covered: float = 0.8
+    covered_days: int = 90
+    injections_passed: float = 0.9
     waivers: Mapping[str, Waiver]
 
 
+def _item(id: str, title: str, functions: str, words: str, *run: str) -> Item:  # noqa: A002
+    named: tuple[Function, ...] = tuple(function for function in FUNCTIONS if function in functions.split())
+    return Item(id=id, title=title, functions=named, todo=Todo(words=words, run=run))
+
+
+def _commit(*files: str) -> str:
+    return f'git add {" ".join(files)} && git commit -m "Evidence for {{name}}"'
+
+
 CHECKLIST = (
-    Item(id="cases", title="At least 100 golden cases", functions=("measure",),
-         todo="add cases to golden/{name}.jsonl (`promptops golden import`)"),
-    Item(id="coverage", title="Each category has 10 cases, and slices are declared", functions=("map", "measure"),
-         todo="add cases to the thin categories; declare `slices:` in golden/{name}.yaml"),
-    Item(id="gate", title="The gate passed on exactly this content", functions=("measure", "manage"),
-         todo="promptops eval {name}, then promptops approve {name}"),
-    Item(id="judge", title="The judge, if there is one, is calibrated", functions=("measure",),
-         todo="promptops review label {name}, then promptops judge calibrate {name}"),
-    Item(id="review", title="People look at answers, and are not late", functions=("govern", "measure"),
-         todo="state `review: {{every_days: 30}}` in golden/{name}.yaml, then promptops review label {name}"),
-    Item(id="schema", title="Every answer is checked for its form online", functions=("measure", "manage"),
-         todo="give the output a schema in prompts/{name}/prompt.md, or mark a check `online: true`"),
-    Item(id="malformed", title="Malformed answers reach nobody", functions=("measure", "manage"),
-         todo="the evidence says which answer came through, if any; reject it with a check marked `online: true`"),
-    Item(id="cost", title="A tenant in a retry loop is stopped", functions=("manage",),
-         todo="state a budget per tenant with `usd` under `runtime: budgets:` in golden/{name}.yaml, and the price of the model"),
-    Item(id="fallback", title="Every request is answered when the provider is down", functions=("manage",),
-         todo="end `runtime: fallback:` in golden/{name}.yaml with {{step: text, text: ...}}"),
-    Item(id="kill-switch", title="The kill switch stops all model calls", functions=("govern", "manage"),
-         todo="see docs/service.md"),
-    Item(id="rollback", title="There is an earlier good version to go back to", functions=("manage",),
-         todo="release and promote this prompt twice: promptops release {name}, promptops promote {name}@VERSION"),
-    Item(id="audit-trail", title="Every step of the release is recorded and adds up", functions=("govern",),
-         todo="promptops release {name}; what does not add up: promptops audit-log {name}, promptops doctor"),
-    Item(id="model", title="The model is pinned to a dated snapshot", functions=("map",),
-         todo="name a dated snapshot in the configuration of the model"),
-    Item(id="alternative", title="A simpler alternative was tried on these cases", functions=("map", "measure"),
-         todo="promptops alternatives {name}"),
-    Item(id="injection", title="Injected instructions are among the cases", functions=("map", "measure"),
-         todo="add at least 5 cases whose category or tag names `injection`"),
-    Item(id="slo", title="A p99 is promised, and the deadline keeps it", functions=("govern", "manage"),
-         todo="state `slo: {{p99_s: 3}}` in prompts/{name}/readiness.yaml, not below `runtime: deadline_s`"),
-    Item(id="monitoring", title="Events of this prompt arrive", functions=("measure", "manage"),
-         todo="give the file that services write: --events FILE"),
+    _item("cases", "At least 100 golden cases", "measure",
+          "write more rows into golden/{name}.jsonl, or take them from LOG.jsonl, requests of users one a line, and label them",
+          "promptops golden add {name} --traffic LOG.jsonl", _commit("golden/{name}.jsonl")),
+    _item("coverage", "Each category has 10 cases, and slices are declared", "map measure",
+          "write cases into the thin categories; declare `slices: [TAG]` in golden/{name}.yaml", "promptops golden stats {name}", _commit("golden/{name}.yaml", "golden/{name}.jsonl")),
+    _item("traffic", "The cases are like what users send", "map measure",
+          "LOG.jsonl is a log of at least 100 requests, one a line; the floor is `traffic: {{covered: 0.8, max_age_days: 90}}` in prompts/{name}/readiness.yaml",
+          "promptops golden coverage {name} --traffic LOG.jsonl", _commit("golden/{name}.coverage.jsonl")),
+    _item("gate", "The gate passed on exactly this content", "measure manage",
+          "commit what you want to ship, then", "promptops eval {name}{at}{model}", "promptops approve {name}{at}"),
+    _item("judge", "The judge, if there is one, is calibrated", "measure",
+          "people label answers, and the judge is compared with them",
+          "promptops review label {name}", "promptops judge calibrate {name}", _commit("golden/{name}.labels.jsonl", "golden/{name}.calibrations.jsonl")),
+    _item("judge-attack", "The judge cannot be talked into a pass", "measure manage",
+          "attack it; where a text raised a score, make the rubric stricter or take another model",
+          "promptops judge attack {name}", _commit("golden/{name}.attacks.jsonl")),
+    _item("review", "People look at answers, and are not late", "govern measure",
+          "state `review: {{every_days: 30}}` in golden/{name}.yaml if it is not there",
+          "promptops review label {name}", _commit("golden/{name}.yaml", "golden/{name}.labels.jsonl")),
+    _item("schema", "Every answer is checked for its form online", "measure manage",
+          "give the output a schema in prompts/{name}/prompt.md, or mark a check `online: true` in golden/{name}.yaml", _commit("prompts/{name}", "golden/{name}.yaml")),
+    _item("malformed", "Malformed answers reach nobody", "measure manage",
+          "reject the answer that came through with a check marked `online: true` in golden/{name}.yaml", _commit("golden/{name}.yaml")),
+    _item("cost", "A tenant in a retry loop is stopped", "manage",
+          'state `budgets: [{{name: tenant-day, window_s: 86400, usd: "5.00"}}]` below `runtime:` in golden/{name}.yaml', _commit("golden/{name}.yaml")),
+    _item("fallback", "Every request is answered when the provider is down", "manage",
+          'end `fallback:` below `runtime:` in golden/{name}.yaml with `{{step: text, text: "We will answer soon."}}`', _commit("golden/{name}.yaml")),
+    _item("kill-switch", "The kill switch stops all model calls", "govern manage",
+          "give the flags that services read with --flags, or none to try the switch alone"),
+    _item("rollback", "There is an earlier good version to go back to", "manage",
+          "release a version, promote it, and later a second one", "promptops release {name}{at}{model}"),
+    _item("audit-trail", "Every step of the release is recorded and adds up", "govern",
+          "see which step does not add up", "promptops audit-log {name}", "promptops doctor"),
+    _item("model", "The model is pinned to a dated snapshot", "map",
+          "name a dated snapshot, as gpt-4o-mini-2024-07-18, in the configuration of the model", _commit("promptops.toml")),
+    _item("alternative", "A simpler alternative was tried on these cases", "map measure",
+          "rules, classifiers and neighbours answer the same cases, for nothing", "promptops alternatives {name}"),
+    _item("injection", "Injected instructions are among the cases, and are withstood", "map measure manage",
+          "write at least 5 cases with injected instructions, whose category or a tag names `injection`", "promptops eval {name}{at}{model}"),
+    _item("slo", "A p99 is promised, and kept", "govern manage",
+          "state `slo: {{p99_s: 3}}` in prompts/{name}/readiness.yaml, not below `deadline_s` of `runtime:` in golden/{name}.yaml", _commit("prompts/{name}/readiness.yaml")),
+    _item("monitoring", "Events of this prompt arrive, with judgements on answers", "measure manage",
+          "services write events (`promptops serve --events FILE`), and tell how answers did (`runtime.feedback`); name the file",
+          "{again} --events events.jsonl"),
+    _item("personal-data", "Personal data has a policy, and the bundle keeps it", "govern map manage",
+          "state it in prompts/{name}/readiness.yaml: `personal_data: {{inputs: names and addresses of customers, purpose: to answer them, "
+          "contact: privacy@example.com, retention_days: 30}}`", _commit("prompts/{name}/readiness.yaml")),
 )  # fmt: skip
 BY_ID = {item.id: item for item in CHECKLIST}
 
@@ -96,7 +173,7 @@ def read_promises(tree: Tree, name: str) -> Promises:
     """What is promised and waived. Raises DataError with every problem of the file; without a file nothing is."""
     where = f"prompts/{name}/readiness.yaml"
     if "readiness.yaml" not in tree.names(f"prompts/{name}"):
-        return Promises(p99_s=None, waivers={})
+        return Promises(waivers={})
     document = parse_yaml(read_text(tree, where), where)
     problems = list(format_problems("readiness", document.value, lambda path: f"{where}:{document.line(path)}"))
     if problems:
@@ -117,12 +194,15 @@ def read_promises(tree: Tree, name: str) -> Promises:
         waivers[item] = Waiver(item=item, by=entry["by"], why=entry["why"], until=until)
     if problems:
         raise DataError(problems=problems)
-    return Promises(p99_s=value.get("slo", {}).get("p99_s"), waivers=waivers)
+    traffic, personal = value.get("traffic", {}), value.get("personal_data")
+    stated = {"covered": traffic.get("covered"), "covered_days": traffic.get("max_age_days"), "injections_passed": value.get("injection", {}).get("passed")}  # fmt: skip
+    return Promises(p99_s=value.get("slo", {}).get("p99_s"), personal_data=PersonalData(**personal) if personal else None, waivers=waivers,
+                    **{key: found for key, found in stated.items() if found is not None})  # fmt: skip
 
 
-def finding(item: Item, *, passed: bool, evidence: str, waiver: Waiver | None, today: date) -> Finding:
+def finding(item: Item, *, passed: bool, evidence: str, todo: Todo, waiver: Waiver | None, today: date) -> Finding:
     """A waiver turns a failure into WAIVED until its day is over; it never touches what passes."""
     if passed:
-        return Finding(item=item, state="PASS", evidence=evidence)
+        return Finding(item=item, state="PASS", evidence=evidence, todo=todo)
     counts = waiver is not None and today <= waiver.until
-    return Finding(item=item, state="WAIVED" if counts else "FAIL", evidence=evidence, waiver=waiver)
+    return Finding(item=item, state="WAIVED" if counts else "FAIL", evidence=evidence, todo=todo, waiver=waiver)

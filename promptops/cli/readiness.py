@@ -23,6 +23,13 @@ def readiness(
             metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
         ),
     ] = "",
+    flags: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The kill flags that services read, FILE or redis://...: the switch is tried on a copy.",
+        ),
+    ] = "",
     output: Annotated[
         list[str] | None,
         typer.Option("-o", "--output", metavar="FILE", help="A card for auditors: .html, .md or .json (repeatable)."),
@@ -35,6 +42,7 @@ def readiness(
     """
     import json
 
+    from promptops.audit.checklist import Asked
     from promptops.audit.readiness import audit
     from promptops.cli.output import emit, emit_json, note
     from promptops.cli.reports import write_whole
@@ -44,8 +52,10 @@ def readiness(
     for file in output or ():
         if Path(file).suffix not in _KINDS:
             raise DataError(f"no card in the form of {file[:80]!r}", hint=f"name a file that ends in {', '.join(_KINDS)}")  # fmt: skip
-    found = audit(open_project(Path.cwd()), name, channel=channel, at=at, model=model, environment=os.environ,
-                  events=events or os.environ.get(_VARIABLE, ""))  # fmt: skip
+    asked = Asked(
+        name=name, channel=channel, at=at, model=model, flags=flags, events=events or os.environ.get(_VARIABLE, "")
+    )
+    found = audit(open_project(Path.cwd()), asked, environment=os.environ)
     if as_json:
         emit_json(readiness_json(found))
     else:

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from promptops.audit.checklist import FUNCTIONS, Finding
-from promptops.audit.readiness import Readiness, counts, todo
+from promptops.audit.readiness import Readiness, counts
 from promptops.core.digest import short
 from promptops.core.version import __version__
 from promptops.report.html import asset, environment, policy
@@ -29,27 +29,29 @@ def render_readiness(found: Readiness) -> RenderableType:
     parts.append(grid)
     if found.failed:
         parts.append(Text("\nTo do"))
-        parts += [Text.assemble(f"- {item.item.title} ({item.item.id}): ", show(todo(item, found.prompt))) for item in found.failed]  # fmt: skip
-    parts.append(next_line(command("promptops", "readiness", found.prompt, "--channel", found.channel, "-o", "card.html")))  # fmt: skip
+        for item in found.failed:
+            parts.append(show(f"- {item.item.title} ({item.item.id}): {item.todo.words}"))
+            parts += [show(f"    {line}", "cyan") for line in item.todo.run]
+    parts.append(next_line(command(*found.asked.words, "-o", "card.html")))
     return Group(*parts)
 
 
 def readiness_json(found: Readiness) -> dict[str, Any]:
     """Stable keys."""
     return {
-        "prompt": found.prompt, "channel": found.channel, "commit": found.commit, "subject": found.subject, "model": found.model, "live": found.live,
+        "prompt": found.asked.name, "channel": found.asked.channel, "commit": found.commit, "subject": found.subject, "model": found.model, "live": found.live,
         "at": found.at, "ready": not found.failed, "counts": counts(found.findings), "description": found.description, "owners": list(found.owners),
-        "items": [_item_json(item, found.prompt) for item in found.findings],
+        "items": [_item_json(item) for item in found.findings],
     }  # fmt: skip
 
 
 def readiness_markdown(found: Readiness) -> str:
     """The card as Markdown."""
     word, text = _answer(found)
-    lines = [f"# {found.prompt}: {word}", "", _plain(text), "", *(f"- {label}: {_plain(value)}" for label, value in _facts(found)), "",
+    lines = [f"# {found.asked.name}: {word}", "", _plain(text), "", *(f"- {label}: {_plain(value)}" for label, value in _facts(found)), "",
              "| state | item | evidence | NIST AI RMF |", "| --- | --- | --- | --- |"]  # fmt: skip
     lines += [f"| {item.state} | {item.item.title} | {_plain(_evidence(item))} | {', '.join(item.item.functions)} |" for item in _sorted(found)]  # fmt: skip
-    lines += ["", *(f"- To do, {item.item.id}: {_plain(todo(item, found.prompt))}" for item in found.failed)]
+    lines += ["", *(f"- To do, {item.item.id}: {_plain(item.todo.words)}{''.join(f'; run {_plain(line)}' for line in item.todo.run)}" for item in found.failed)]
     return "\n".join(lines).rstrip() + f"\n\npromptops {__version__}\n"
 
 
@@ -59,11 +61,11 @@ def readiness_page(found: Readiness) -> str:
     word, text = _answer(found)
     groups = [{"title": function.capitalize(), "rows": [
         {"state": item.state, "tone": _TONE[item.state], "title": item.item.title, "evidence": escape(_evidence(item)),
-         "todo": escape(todo(item, found.prompt)) if item.state == "FAIL" else ""}
+         "todo": escape(item.todo.words) if item.state == "FAIL" else "", "run": [escape(line) for line in item.todo.run]}
         for item in _sorted(found) if function in item.item.functions]} for function in FUNCTIONS]  # fmt: skip
     page: str = environment().render_template(
-        "readiness.html", title=f"{found.prompt}: readiness", css=css, csp=policy(css), word=word, tone="good" if word == "READY" else "bad",
-        name=found.prompt, headline=escape(text), facts=[{"label": label, "value": escape(value)} for label, value in _facts(found)],
+        "readiness.html", title=f"{found.asked.name}: readiness", css=css, csp=policy(css), word=word, tone="good" if word == "READY" else "bad",
+        name=found.asked.name, headline=escape(text), facts=[{"label": label, "value": escape(value)} for label, value in _facts(found)],
         groups=groups, footer=f"promptops {__version__}; subject {found.subject}; commit {found.commit}",
     )  # fmt: skip
     return page
@@ -72,16 +74,16 @@ def readiness_page(found: Readiness) -> str:
 def _answer(found: Readiness) -> tuple[str, str]:
     number = counts(found.findings)
     tail = f"{number['PASS']} of {len(found.findings)} items pass, {number['WAIVED']} waived"
-    return ("NOT READY", f"{found.prompt}: {number['FAIL']} items fail, {tail}") if found.failed else ("READY", f"{found.prompt}: {tail}")  # fmt: skip
+    return ("NOT READY", f"{found.asked.name}: {number['FAIL']} items fail, {tail}") if found.failed else ("READY", f"{found.asked.name}: {tail}")  # fmt: skip
 
 
 def _about(found: Readiness) -> str:
-    return f"commit {found.commit[:12]}, subject {short(found.subject)}, model {found.model}, {found.channel} serves {found.live or 'nothing'}"  # fmt: skip
+    return f"commit {found.commit[:12]}, subject {short(found.subject)}, model {found.model}, {found.asked.channel} serves {found.live or 'nothing'}"  # fmt: skip
 
 
 def _facts(found: Readiness) -> list[tuple[str, str]]:
     return [("Purpose", found.description or "not stated"), ("Owners", ", ".join(found.owners) or "not stated"), ("Model", found.model),
-            ("Served", f"{found.channel}: {found.live or 'nothing'}"), ("Commit", found.commit[:12]), ("Looked at", found.at)]  # fmt: skip
+            ("Served", f"{found.asked.channel}: {found.live or 'nothing'}"), ("Commit", found.commit[:12]), ("Looked at", found.at)]  # fmt: skip
 
 
 def _sorted(found: Readiness) -> list[Finding]:
@@ -101,9 +103,9 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|!#])", r"\\\1", escape(text).replace("\n", " "))
 
 
-def _item_json(item: Finding, name: str) -> dict[str, Any]:
+def _item_json(item: Finding) -> dict[str, Any]:
     waiver = item.waiver
     return {
         "id": item.item.id, "title": item.item.title, "state": item.state, "evidence": item.evidence, "functions": list(item.item.functions),
-        "todo": todo(item, name), "waiver": {"by": waiver.by, "why": waiver.why, "until": waiver.until.isoformat()} if waiver else None,
+        "todo": item.todo.words, "run": list(item.todo.run), "waiver": {"by": waiver.by, "why": waiver.why, "until": waiver.until.isoformat()} if waiver else None,
     }  # fmt: skip

@@ -306,7 +306,10 @@ class Runtime:
         endpoints: dict[str, Endpoint] = {}
         problems: list[Problem] = []
         for lane in lanes:
-            for alias in lane.aliases - clients.keys():
+            for alias in lane.aliases:
+                if alias in clients:
+                    clients.setdefault(lane.client(alias), clients[alias])  # it stands in for a local model, too
+                    continue
                 spec = bundle.models[alias]
                 if spec.provider == "local":
                     found = local_client(spec.model, lane.release.prompt)
