@@ -152,10 +152,11 @@ def retry_loop(bundle: Path, name: str, inputs: "Mapping[str, Json]", rules: "Se
     tokens = min((rule.tokens for rule in rules if rule.tokens), default=0)
     model = ScriptedModel("this is no answer", input_tokens=max(1, tokens // _PARTS), output_tokens=1, cost_nanousd=max(1, money // _PARTS))  # fmt: skip
     runtime = open_runtime(bundle, model, clock=FakeClock())
-    bill = 0
+    bill, prompt = 0, runtime.bundle.channels[name].live.prompt
     try:
         for number in range(1, _MOST_LOOPS + 1):
-            reply = runtime.complete(name, inputs, tenant="readiness", request_id=f"loop-{number}")
+            asked = _with_text(prompt, inputs, f"({number})")  # so that the cache does not stop the loop
+            reply = runtime.complete(name, asked, tenant="readiness", request_id=f"loop-{number}")
             bill += reply.cost_nanousd
             if reply.calls == 0 and reply.degraded.startswith("budget"):
                 worst = "; ".join(_bill(rule) for rule in rules if rule.nanousd)
@@ -220,6 +221,7 @@ def leftovers(bundle: Path, name: str, inputs: "Mapping[str, Json]", answer: "Js
     from promptops.runtime.queue import open_queue
     from promptops.runtime.state.opening import open_state
     from promptops.runtime.telemetry import EventsFile
+    from promptops.runtime.telemetry.rewriting import older_files
     from promptops.runtime.testing import FakeClock, ScriptedModel, open_runtime
 
     with tempfile.TemporaryDirectory(prefix="promptops-readiness-") as at:
@@ -231,29 +233,33 @@ def leftovers(bundle: Path, name: str, inputs: "Mapping[str, Json]", answer: "Js
                 bundle, model, clock=FakeClock(), state=open_state(state), queue=queue, observers=[told]
             )
             try:
-                prompt = runtime.bundle.channels[name].live.prompt
-                reply = runtime.complete(name, _about_a_person(prompt, inputs), tenant=_TENANT)
+                prompt, about = runtime.bundle.channels[name].live.prompt, " ".join(_PERSON.values())
+                reply = runtime.complete(name, _with_text(prompt, inputs, about), tenant=_TENANT)
                 runtime.feedback(reply.request_id, good=False)
                 runtime.complete(name, inputs, tenant="somebody-else")
                 model.fail_next(99)
-                runtime.complete(name, _about_a_person(prompt, inputs, " again"), tenant=_TENANT)
+                runtime.complete(name, _with_text(prompt, inputs, f"{about} again"), tenant=_TENANT)
             finally:
                 runtime.close()
                 told.close()
         if found := _traces(events):
             return Seen(passed=False, what=f"events hold {', '.join(found)} of a customer")
-        erased = [erase_cache(state, _TENANT), erase_queue(waiting, _TENANT), erase_events(events, _TENANT)]
+        places = [(erase_cache, state), (erase_queue, waiting)]
+        erased = [erase(place, _TENANT) for erase, place in places if Path(place.removeprefix("sqlite:")).exists()]
+        erased.append(erase_events(events, _TENANT))
         left = [found for file in sorted(folder.iterdir()) for found in _traces(file)]
-        others = events.read_text().count('"kind":"reply"')
+        others = sum(
+            file.read_bytes().count(b'"kind":"reply"') for file in (events, *older_files(events)) if file.exists()
+        )
         removed = ", ".join(f"{part.erased} from {part.kind}" for part in erased)
         return Seen(passed=not left and not any(part.left for part in erased) and others == 1,
                     what=f"a made-up customer asked, and was erased: {removed}, {len(left) or 'nothing'} left")  # fmt: skip
 
 
-def _about_a_person(prompt: "Prompt", inputs: "Mapping[str, Json]", more: str = "") -> "dict[str, Json]":
-    """The inputs with personal data in the first text that takes it; as they are when none does."""
+def _with_text(prompt: "Prompt", inputs: "Mapping[str, Json]", more: str) -> "dict[str, Json]":
+    """The inputs with more behind the first text that takes it; as they are when none does."""
     for key, value in inputs.items():
-        changed = {**inputs, key: f"{value} {' '.join(_PERSON.values())}{more}"}
+        changed = {**inputs, key: f"{value} {more}"}
         if isinstance(value, str) and not any(prompt.input_problems(changed)):
             return changed
     return dict(inputs)
