@@ -124,7 +124,7 @@ CHECKLIST = (
     _item("coverage", "Each category has 10 cases, and slices are declared", "map measure",
           "write cases into the thin categories; declare `slices: [TAG]` in golden/{name}.yaml", "promptops golden stats {name}", _commit("golden/{name}.yaml", "golden/{name}.jsonl")),
     _item("traffic", "The cases are like what users send", "map measure",
-          "LOG.jsonl is a log of at least 100 requests, one a line; the floor is `traffic: {{covered: 0.8, max_age_days: 90}}` in prompts/{name}/readiness.yaml",
+          "LOG.jsonl is a log of at least 100 requests, one a line; the floor is 80%, or `traffic: {{covered: 0.8, max_age_days: 90}}` in prompts/{name}/readiness.yaml",
           "promptops golden coverage {name} --traffic LOG.jsonl", _commit("golden/{name}.coverage.jsonl")),
     _item("gate", "The gate passed on exactly this content", "measure manage",
           "commit what you want to ship, then", "promptops eval {name}{at}{model}", "promptops approve {name}{at}"),
@@ -158,12 +158,12 @@ CHECKLIST = (
     _item("injection", "Injected instructions are among the cases, and are withstood", "map measure manage",
           "write at least 5 cases with injected instructions, whose category or a tag names `injection`", "promptops eval {name}{at}{model}"),
     _item("slo", "A p99 is promised, and kept", "govern manage",
-          "state `slo: {{p99_s: 3}}` in prompts/{name}/readiness.yaml, not below `deadline_s` of `runtime:` in golden/{name}.yaml", _commit("prompts/{name}/readiness.yaml")),
+          "state `slo: {{p99_s: 3}}` in prompts/{name}/readiness.yaml (its first line is `promptops: 1`), not below `deadline_s` of `runtime:` in golden/{name}.yaml", _commit("prompts/{name}/readiness.yaml")),
     _item("monitoring", "Events of this prompt arrive, with judgements on answers", "measure manage",
           "services write events (`promptops serve --events FILE`), and tell how answers did (`runtime.feedback`); name the file",
           "{again} --events events.jsonl"),
     _item("personal-data", "Personal data has a policy, and the bundle keeps it", "govern map manage",
-          "state it in prompts/{name}/readiness.yaml: `personal_data: {{inputs: names and addresses of customers, purpose: to answer them, "
+          "state it in prompts/{name}/readiness.yaml (its first line is `promptops: 1`): `personal_data: {{inputs: names and addresses of customers, purpose: to answer them, "
           "contact: privacy@example.com, retention_days: 30}}`", _commit("prompts/{name}/readiness.yaml")),
 )  # fmt: skip
 BY_ID = {item.id: item for item in CHECKLIST}

@@ -428,19 +428,12 @@ class _Look:
         return Seen(passed=scored > 0, what=what if scored else f"{what}: nothing tells how good they were")
 
     def _personal_data(self) -> Seen:
-        case = self.cases[0]
-        simulated = self._bundle if isinstance(self._bundle, Seen) else None
-        if self.promises.personal_data is None or simulated:
-            return simulated or Seen(passed=False, what="no policy for personal data is stated")
-        return look_at_personal_data(
-            self.promises.personal_data,
-            self.settings,
-            name=self.name,
-            bundle=self.place,
-            case=case,
-            events=self.events,
-            now=self.desk.clock(),
-        )
+        policy = self.promises.personal_data
+        if policy is None:
+            return Seen(passed=False, what="no policy for personal data is stated")
+        if isinstance(self._bundle, Seen):
+            return self._bundle
+        return look_at_personal_data(policy, self.settings, name=self.name, bundle=self._bundle, case=self.cases[0], events=self.events, now=self.desk.clock())  # fmt: skip
 
 
 def _is_injection(case: "Case") -> bool:
