@@ -51,7 +51,13 @@ def readiness_markdown(found: Readiness) -> str:
     lines = [f"# {found.asked.name}: {word}", "", _plain(text), "", *(f"- {label}: {_plain(value)}" for label, value in _facts(found)), "",
              "| state | item | evidence | NIST AI RMF |", "| --- | --- | --- | --- |"]  # fmt: skip
     lines += [f"| {item.state} | {item.item.title} | {_plain(_evidence(item))} | {', '.join(item.item.functions)} |" for item in _sorted(found)]  # fmt: skip
-    lines += ["", *(f"- To do, {item.item.id}: {_plain(item.todo.words)}{''.join(f'; run {_plain(line)}' for line in item.todo.run)}" for item in found.failed)]
+    lines += [
+        "",
+        *(
+            f"- To do, {item.item.id}: {_plain(item.todo.words)}{''.join(f'; run {_plain(line)}' for line in item.todo.run)}"
+            for item in found.failed
+        ),
+    ]
     return "\n".join(lines).rstrip() + f"\n\npromptops {__version__}\n"
 
 

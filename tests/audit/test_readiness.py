@@ -66,12 +66,24 @@ def equipped(tmp_path_factory: pytest.TempPathFactory, provider: FaultServer) ->
     write(ana, PROMPT, lambda text: text.replace("params:", "model: small\nparams:"))
     write(ana, PROMISES, lambda _: SAID)
     write(ana, "rubrics/sentiment.yaml", lambda _: RUBRIC)
-    write(ana, "promptops.toml", lambda text: text.replace("https://api.openai.com/v1", provider.url).replace('api_key_env = "OPENAI_API_KEY"\n', "") + (
-        f'[models.judge]\nprovider = "openai"\nmodel = "judge-2026-01-01"\nbase_url = "{provider.url}"\ninput_usd_per_mtok = "1"\noutput_usd_per_mtok = "2"\n'))
+    write(
+        ana,
+        "promptops.toml",
+        lambda text: (
+            text.replace("https://api.openai.com/v1", provider.url).replace('api_key_env = "OPENAI_API_KEY"\n', "")
+            + (
+                f'[models.judge]\nprovider = "openai"\nmodel = "judge-2026-01-01"\nbase_url = "{provider.url}"\ninput_usd_per_mtok = "1"\noutput_usd_per_mtok = "2"\n'
+            )
+        ),
+    )
     rows = [json.loads(line) for line in (ana.root / GOLDEN).read_text().splitlines()]
     provider.known.update({row["inputs"]["feedback"]: row["expected"]["sentiment"] for row in rows})  # type: ignore[attr-defined]
     label_answers(Sandbox(ana.root), rounds=1)
-    write(ana, LABELS, lambda text: text.replace("2026-01-31T12:00:00+00:00", (NOW - timedelta(days=1)).isoformat(timespec="seconds")))
+    write(
+        ana,
+        LABELS,
+        lambda text: text.replace("2026-01-31T12:00:00+00:00", (NOW - timedelta(days=1)).isoformat(timespec="seconds")),
+    )
     (ana.root.parent / "log.jsonl").write_text("".join(json.dumps({"inputs": row["inputs"]}) + "\n" for row in rows))
     done(ana, "judge", "calibrate", NAME)
     done(ana, "judge", "attack", NAME)
@@ -79,7 +91,9 @@ def equipped(tmp_path_factory: pytest.TempPathFactory, provider: FaultServer) ->
     commit(ana)
     done(ana, "alternatives", NAME)
     ship(ana)
-    write(ana, PROMPT, lambda text: text.replace("You label customer feedback.", "You label the feedback of customers."))
+    write(
+        ana, PROMPT, lambda text: text.replace("You label customer feedback.", "You label the feedback of customers.")
+    )
     commit(ana)
     ship(ana, "--against", f"prompt/{NAME}/v1.0.0")
     return ana
@@ -158,7 +172,11 @@ def states(found: Outcome) -> dict[str, str]:
 
 def record(kind: str, **changes: Any) -> Callable[[Clone], None]:
     """A record that says something else."""
-    return lambda clone: write(clone, f"golden/{NAME}.{kind}.jsonl", lambda text: json.dumps(json.loads(text.splitlines()[-1]) | changes) + "\n")
+    return lambda clone: write(
+        clone,
+        f"golden/{NAME}.{kind}.jsonl",
+        lambda text: json.dumps(json.loads(text.splitlines()[-1]) | changes) + "\n",
+    )
 
 
 def measured_again(change: Callable[[Clone], None]) -> Callable[[Clone], None]:
@@ -174,7 +192,11 @@ def measured_again(change: Callable[[Clone], None]) -> Callable[[Clone], None]:
 
 
 def unpriced(clone: Clone) -> None:
-    write(clone, "promptops.toml", lambda text: text.replace('output_usd_per_mtok = "0.60"', 'output_usd_per_mtok = "0"', 1))
+    write(
+        clone,
+        "promptops.toml",
+        lambda text: text.replace('output_usd_per_mtok = "0.60"', 'output_usd_per_mtok = "0"', 1),
+    )
 
 
 def text_without_a_form(clone: Clone) -> None:
@@ -312,7 +334,9 @@ def test_a_live_version_without_its_tag_breaks_the_trail(ana: Clone) -> None:
     (None, "No such file"), ('{"flags": {"promptops.kill": {"state": "ENA', "not JSON"), (json.dumps({"flags": {f"promptops.kill.{NAME}": {
         "state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off", "targeting": {"==": [{"var": "tenant"}, "acme"]}}}}), "targeting rule of its own"),
 ])  # fmt: skip
-def test_T30_a_kill_that_could_not_be_written_fails_the_switch(ana: Clone, tmp_path: Path, content: str | None, why: str) -> None:
+def test_T30_a_kill_that_could_not_be_written_fails_the_switch(
+    ana: Clone, tmp_path: Path, content: str | None, why: str
+) -> None:
     """Flags that services could not read, or in which nobody could switch this prompt off, fail exactly this item."""
     flags = tmp_path / "flags.json"
     if content is not None:
@@ -354,7 +378,10 @@ def test_what_is_to_be_done_can_be_pasted(ana: Clone) -> None:
     text = ana.call("readiness", NAME, "--channel", "staging", "--model", "small", "--at", "main").out
 
     assert [f"promptops eval {NAME} --at main --model small", f"promptops approve {NAME} --at main"] == runs["gate"]
-    assert f"promptops readiness {NAME} --channel staging --model small --at main --events events.jsonl" in runs["monitoring"]
+    assert (
+        f"promptops readiness {NAME} --channel staging --model small --at main --events events.jsonl"
+        in runs["monitoring"]
+    )
     assert f"next: promptops readiness {NAME} --channel staging --model small --at main -o card.html" in text
     asked_for = Asked(name=NAME, channel="prod")
     for command in (line for item in CHECKLIST for line in asked_for.filled(item.todo).run):
@@ -371,7 +398,19 @@ def test_a_fresh_project_fails_for_true_reasons(tmp_path: Path, model: str) -> N
     ana = open_shop(tmp_path / "shop").clone("ana")
     found = ana.call("readiness", NAME, "--model", model, "--json")
     failing = {item["id"] for item in found.json["items"] if item["state"] == "FAIL"}
-    of_both = {"cases", "traffic", "gate", "review", "cost", "rollback", "audit-trail", "injection", "slo", "monitoring", "personal-data"}
+    of_both = {
+        "cases",
+        "traffic",
+        "gate",
+        "review",
+        "cost",
+        "rollback",
+        "audit-trail",
+        "injection",
+        "slo",
+        "monitoring",
+        "personal-data",
+    }
 
     assert (1, of_both | ({"fallback", "alternative"} if model == "small" else set())) == (found.code, failing)
     assert all(item["run"] for item in found.json["items"] if item["state"] == "FAIL")
@@ -427,7 +466,11 @@ def test_a_torn_record_is_refused_with_its_line(ana: Clone, kind: str) -> None:
     commit(ana)
     found = ana.call("readiness", NAME)
 
-    assert (2, True, True) == (found.code, f"golden/{NAME}.{kind}.jsonl:1" in found.err, "write it anew" in found.err), found.err
+    assert (2, True, True) == (
+        found.code,
+        f"golden/{NAME}.{kind}.jsonl:1" in found.err,
+        "write it anew" in found.err,
+    ), found.err
 
 
 def _cases() -> list[str]:
