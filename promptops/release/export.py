@@ -30,6 +30,8 @@ from promptops.runtime.bundle import (  # fmt: skip
 from promptops.runtime.expiry import expiry_of
 
 MIN_RUNTIME = "0.1.0"
+"""Oldest promptops that reads what is written here: raise it with every field, file or setting that an older one does not know."""
+
 _RUNS_IN_A_SERVICE = ("rules", "echo")
 
 
@@ -86,7 +88,7 @@ def shipped_at(project: Project, name: str, *, at: str, version: str, model: str
 
 def bundle_files(served: Sequence[Served], *, channel: str, development: bool) -> dict[str, bytes]:
     """Every file of the bundle but the signature. Raises DataError for what cannot run in a service, listing all of it."""
-    files: dict[str, bytes] = {"flags.json": canonical_json({"flags": {}})}
+    files: dict[str, bytes] = {}
     models: dict[str, dict[str, Json]] = {}
     problems: list[Problem] = []
     for shipped in (item for entry in served for item in entry.shipped):

@@ -11,7 +11,7 @@ import re
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +111,6 @@ class Bundle:
     development: bool
     channels: Mapping[str, Channel]
     models: Mapping[str, ModelSpec]
-    flags: Mapping[str, Any] = field(default_factory=dict)
 
     def follows(self, other: "Bundle") -> list[Problem]:
         """Why this bundle may not replace `other`: another channel, or an older state of it."""
@@ -168,13 +167,41 @@ def check_manifest(files: Mapping[str, bytes], trust: Trust, *, where: str) -> t
         raise RefusedError(f"no {MANIFEST}", where=where, why="it is not a bundle")
     digest = "sha256:" + hashlib.sha256(raw).hexdigest()
     _check_trust(raw, files.get(SIGNATURE), digest, trust, where)
+    _check_age(raw, where)
     manifest = _document(raw, "manifest", MANIFEST, where)
-    if _numbers(manifest["min_runtime"]) > _numbers(__version__):
-        raise RefusedError(f"the bundle needs promptops {manifest['min_runtime']}", where=where, why=f"this is {__version__}", hint="upgrade promptops")  # fmt: skip
     problems = list(_differences(files, manifest["files"], where))
     if problems:
         raise RefusedError(problems=problems[:_SHOWN_PROBLEMS])
     return manifest, digest
+
+
+def _check_age(raw: bytes, where: str) -> None:
+    """Before anything else is read: a bundle for a newer runtime may have fields, files and settings that this one takes for faults.
+
+    Raises RefusedError that names both versions.
+    """
+    from promptops.core.jsontext import JsonError, parse_json
+
+    try:
+        manifest = parse_json(raw)
+    except (JsonError, ValueError, RecursionError):
+        return  # told, with the reason, by whoever reads it next
+    stated, form = (
+        (manifest.get("min_runtime"), manifest.get("promptops")) if isinstance(manifest, dict) else (None, None)
+    )
+    wanted = stated if isinstance(stated, str) and re.fullmatch(r"\d{1,6}(\.\d{1,6}){2}", stated) else ""
+    if (wanted and _numbers(wanted) > _numbers(__version__)) or (type(form) is int and form > FORMAT):
+        what = (
+            f"the bundle needs promptops >= {wanted}"
+            if wanted and _numbers(wanted) > _numbers(__version__)
+            else f"the bundle has format {form}"
+        )
+        raise RefusedError(
+            what,
+            where=where,
+            why=f"this is promptops {__version__}, which reads format {FORMAT}",
+            hint="upgrade promptops",
+        )
 
 
 def _check_trust(manifest: bytes, signature: bytes | None, digest: str, trust: Trust, where: str) -> None:
@@ -308,7 +335,7 @@ class _Reader:
 
     def __init__(self, files: Mapping[str, bytes], manifest: Mapping[str, Any], digest: str, where: str) -> None:
         self.files, self.manifest, self.digest, self.where = files, manifest, digest, where
-        self.used = {"models.json", "flags.json"}
+        self.used = {"models.json"}
 
     def build(self) -> Bundle:
         problems: list[Problem] = []
@@ -321,15 +348,12 @@ class _Reader:
                 channels[name] = Channel(seq=entry["seq"], live=live, canary=canary, percent=entry["percent"], revoked=frozenset(entry["revoked"]))  # fmt: skip
             except RefusedError as error:
                 problems += error.problems
-        flags = (
-            _document(self.files["flags.json"], "flags", "flags.json", self.where) if "flags.json" in self.files else {}
-        )
         unused = sorted(self.files.keys() - self.used - {MANIFEST, SIGNATURE})
         problems += [Problem(what=f"{name} belongs to no release", where=self.where) for name in unused]
         if problems:
             raise RefusedError(problems=problems[:_SHOWN_PROBLEMS])
         return Bundle(digest=self.digest, channel=self.manifest["channel"], development=self.manifest["development"],
-                      channels=channels, models=models, flags=flags)  # fmt: skip
+                      channels=channels, models=models)  # fmt: skip
 
     def _models(self) -> dict[str, ModelSpec]:
         from promptops.core.money import Price

@@ -87,7 +87,7 @@ def test_R2_a_file_changed_together_with_its_hash_is_refused(files: dict[str, by
     """The manifest is then not the one that was signed, or whose digest was pinned."""
     signed = sign_files(files, signer.sign)
     digest = "sha256:" + hashlib.sha256(files["manifest.json"]).hexdigest()
-    forged = listed(signed, **{"flags.json": b'{"flags":{}} '})
+    forged = listed(signed, **{"models.json": files["models.json"] + b" "})
 
     assert digest == parse_bundle(signed, Trust(digest=digest), where="b").digest
     for trust, why in ((Trust(keys=(str(signer.key),)), "does not belong"), (Trust(digest=digest), "not the one that was pinned")):  # fmt: skip
@@ -125,14 +125,14 @@ def test_R3_extra_missing_swapped_and_colliding_files_are_listed(files: dict[str
         **files,
         "extra.json": b"{}",
         f"{folder}/runtime.json": files["models.json"],
-        "models.json": files["flags.json"],
+        "models.json": files[f"{folder}/runtime.json"],
     }
-    del broken["flags.json"]
+    del broken[f"{folder}/guardrails.json"]
     with pytest.raises(RefusedError) as caught:
         load_bundle(write(tmp_path / "a", broken), ANY)
     said = str(caught.value)
 
-    assert all(word in said for word in ("extra.json is not in the manifest", "flags.json is missing", f"{folder}/runtime.json was changed", "models.json was changed"))  # fmt: skip
+    assert all(word in said for word in ("extra.json is not in the manifest", f"{folder}/guardrails.json is missing", f"{folder}/runtime.json was changed", "models.json was changed"))  # fmt: skip
     for name in ("Models.json", "mOdels.json"):
         with pytest.raises(RefusedError, match=r"not a name|twice"):
             load_bundle(write(tmp_path / name, {**files, name: b"{}"}), ANY)
@@ -243,10 +243,38 @@ def test_R16_a_bundle_for_a_newer_runtime_is_refused_with_both_versions(files: d
     newer = {**files, "manifest.json": json.dumps({**manifest, "min_runtime": "99.0.0"}).encode()}
     unknown = {**files, "manifest.json": json.dumps({**manifest, "must_encrypt": True}).encode()}
 
-    with pytest.raises(RefusedError, match=r"needs promptops 99\.0\.0, this is 0\.1"):
+    with pytest.raises(RefusedError, match=r"needs promptops >= 99\.0\.0, this is promptops 0\.1"):
         parse_bundle(newer, ANY, where="b")
     with pytest.raises(RefusedError, match="must_encrypt"):
         parse_bundle(unknown, ANY, where="b")
+
+
+def test_R16_what_is_new_in_a_newer_bundle_is_not_told_as_a_fault(files: dict[str, bytes]) -> None:
+    """A manifest with new fields and another format, a new file, a setting and a check that nobody here knows: the version alone is told."""
+    manifest = json.loads(files["manifest.json"])
+    settings = json.dumps({"teleport": True}).encode()
+    changed = listed(files, **{f"prompts/{NAME}/v1.0.0/runtime.json": settings})
+    stated = json.loads(changed["manifest.json"]) | {"min_runtime": "1.2.3", "must_encrypt": True}
+    newer = {**changed, "manifest.json": json.dumps(stated).encode(), "new.json": b"{}"}
+    other = {**files, "manifest.json": json.dumps({"promptops": 2, "everything": manifest}).encode()}
+
+    for bundle, what in (
+        (newer, r"needs promptops >= 1\.2\.3"),
+        (other, r"has format 2, this is promptops .*, which reads format 1"),
+    ):
+        with pytest.raises(RefusedError, match=what) as caught:
+            parse_bundle(bundle, ANY, where="b")
+        assert 1 == len(caught.value.problems)
+    with pytest.raises(RefusedError, match="teleport"):
+        parse_bundle(changed, ANY, where="b")
+
+
+@pytest.mark.parametrize("stated", ["", "9", "9.9", "9.9.9-rc1", 99, None, "1" * 5000, ["9.9.9"]])
+def test_R16_a_version_that_is_none_is_a_fault_of_the_manifest(files: dict[str, bytes], stated: object) -> None:
+    """It is neither believed nor compared."""
+    manifest = json.loads(files["manifest.json"]) | {"min_runtime": stated}
+    with pytest.raises(RefusedError, match="min_runtime"):
+        parse_bundle({**files, "manifest.json": json.dumps(manifest).encode()}, ANY, where="b")
 
 
 def test_R18_the_same_release_gives_the_same_bytes(project: Path, files: dict[str, bytes], tmp_path: Path) -> None:

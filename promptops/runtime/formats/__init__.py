@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from promptops.core.schema import JsonSchema
 
-BundleFormat = Literal["manifest", "models", "prompt", "knowledge", "guardrails", "runtime", "classifier", "flags"]
-BUNDLE_FORMATS: tuple[BundleFormat, ...] = ("manifest", "models", "prompt", "knowledge", "guardrails", "runtime", "classifier", "flags")  # fmt: skip
+BundleFormat = Literal["manifest", "models", "prompt", "knowledge", "guardrails", "runtime", "classifier"]
+BUNDLE_FORMATS: tuple[BundleFormat, ...] = ("manifest", "models", "prompt", "knowledge", "guardrails", "runtime", "classifier")  # fmt: skip
 
 
 def bundle_format_text(name: BundleFormat) -> str:
