@@ -4,9 +4,8 @@ import random
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,7 +138,8 @@ def test_E18_a_wait_for_the_server_ends_when_a_person_asks(
         server.wait_until_idle()
         while process.poll() is None:  # one that came before the wait began stops the run and not the wait
             process.send_signal(number)
-            time.sleep(1)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
         stopped = finish(process)
         own_postgres.start()
         finished = resume(sandbox)
