@@ -62,12 +62,12 @@ def test_every_option_of_a_check_is_a_field_of_its_class_and_back(kind: str):
 
 
 def test_the_settings_of_the_schema_are_those_of_the_configuration():
-    """Every key of [tool.promptops] ends up in Config, every key of a model in ModelConfig."""
+    """Every key of [tool.promptops] ends up in Config, every key of a model in ModelConfig; `chosen` says who set some."""
     schema = parse_json(format_text("config"))["properties"]
     model = {field.name for field in dataclasses.fields(ModelConfig)} - {"alias", "price"}
     prices = {"input_usd_per_mtok", "output_usd_per_mtok", "cached_input_usd_per_mtok"}
 
-    assert {field.name for field in dataclasses.fields(Config)} == set(schema)
+    assert {field.name for field in dataclasses.fields(Config)} - {"chosen"} == set(schema)
     assert model | prices == set(schema["models"]["additionalProperties"]["properties"])
 
 
