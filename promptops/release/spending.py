@@ -122,7 +122,6 @@ def _with_given(assumptions: Sequence[Assumption], given: Mapping[str, float]) -
         if key not in known:
             raise DataError(
                 f"no assumption {key[:60]!r}",
-                why=f"this bill rests on {', '.join(known)}",
                 hint=did_you_mean(key, known),
             )
         item = known[key]
