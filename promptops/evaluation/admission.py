@@ -68,6 +68,11 @@ class SpendCap:
         self.reserved_nanousd -= worst_nanousd
         self.spent_nanousd += cost_nanousd
 
+    def release(self, worst_nanousd: int) -> None:
+        """The call is not made after all."""
+        self.calls -= 1
+        self.reserved_nanousd -= worst_nanousd
+
     @property
     def holds(self) -> bool:
         """Whether calls in flight could still give room back."""
@@ -150,7 +155,7 @@ class Admission:
         now = asyncio.get_running_loop().time()
         cost = _booked(answer, ticket.worst_nanousd)
         self.cap.settle(ticket.worst_nanousd, cost)
-        self._store.end_attempt(ticket.attempt, answer.outcome, cost)
+        self._store.end_attempt(ticket.attempt, answer.outcome, cost, ticket.worst_nanousd)
         self.window.ended(answer, now)
         self.breaker.ended(answer.outcome, now)
         self._last_failure = answer.detail or self._last_failure
@@ -216,9 +221,24 @@ class Admission:
                     item.future.set_exception(error)
             self._waiting.clear()
             return
-        for item, attempt in zip(going, attempts, strict=True):
+        if len(attempts) < len(going):
+            self._refused(going[len(attempts) :], others_go=bool(attempts))
+        for item, attempt in zip(going, attempts, strict=False):
             probe = self.breaker.is_open  # while it is open, one call goes at a time
             item.future.set_result(Ticket(attempt=attempt, worst_nanousd=item.worst_nanousd, probe=probe))
+
+    def _refused(self, items: list[_Waiting], *, others_go: bool) -> None:
+        """There is no room under the cap that this process shares with others: wait for what calls in flight give back, here or there."""
+        for item in reversed(items):
+            self._waiting.appendleft(item)
+            self.cap.release(item.worst_nanousd)
+            self.window.in_flight -= 1
+            self.calls -= 1
+        self._probing = self._probing and others_go
+        if self._store.may_get_room():
+            self._pump_after(_POLL_S)
+        else:
+            self.stop("budget")
 
     def _choose(self, going: list[_Waiting]) -> float:
         """Move those who may go now from the queue to `going`; seconds until it is worth looking again, 0 for at the next end."""
@@ -252,8 +272,7 @@ class Admission:
                 else 0.0
             )
             if permit_s > 0:
-                self.cap.calls -= 1
-                self.cap.settle(item.worst_nanousd, 0)
+                self.cap.release(item.worst_nanousd)
                 return permit_s
             going.append(self._waiting.popleft())
             self.window.in_flight += 1

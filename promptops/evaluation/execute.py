@@ -3,7 +3,7 @@
 import asyncio
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -111,7 +111,8 @@ async def execute(
     What the store has of the run is not asked again. Raises EvaluationError when the store cannot be written, DataError
     when the golden file changes meanwhile.
     """
-    execution = _Execution(plan, client, judges, store, header, clock=clock, options=options, on_progress=on_progress)
+    execution = Execution(plan, client, judges, store, header, clock=clock, options=options, on_progress=on_progress)
+    execution.count_ledger()
     state: RunState = "interrupted"
     try:
         await execution.run()
@@ -155,7 +156,9 @@ class _Question:
     stored: StoredAnswer | None
 
 
-class _Execution:
+class Execution:
+    """A run, or a share of one, in this process: everything that its calls have in common."""
+
     def __init__(
         self,
         plan: Plan,
@@ -178,13 +181,10 @@ class _Execution:
         fixed = [dict(plan.identity), dict(self._prompt.params), self._prompt.output_format, self._schema]
         self._fixed = digest([*fixed, tools] if tools else fixed)
         self.progress = Progress(planned=header.planned, max_cost_nanousd=options.cap.max_nanousd)
-        ledger, cap = store.ledger(header.id), options.cap
-        self._calls_before = ledger.attempts
-        cap.calls += ledger.attempts  # of a run that goes on
-        cap.spent_nanousd += ledger.paid_nanousd + ledger.possibly_nanousd
+        self._calls_before = 0
         self._admission = Admission(
             store, header.id, clock, window=Window(options.concurrency, careful=options.careful), on_stop=self._stopped,
-            cap=cap, breaker=Breaker(patience_s=options.outage_patience_s),
+            cap=options.cap, breaker=Breaker(patience_s=options.outage_patience_s),
             limit=RateLimit(key=limit_key(plan.model), rpm=plan.model.rpm, tpm=plan.model.tpm),
         )  # fmt: skip
         self._judging = (
@@ -199,21 +199,34 @@ class _Execution:
             on_reuse=self.progress.reuse, retry=RetryPolicy(planned=header.planned, rng=random.Random(header.id)),  # noqa: S311 - jitter
         )  # fmt: skip
 
+    def count_ledger(self) -> None:
+        """Count what the run paid before it goes on."""
+        ledger, cap = self._store.ledger(self._run_id), self._options.cap
+        self._calls_before = ledger.attempts
+        cap.calls += ledger.attempts
+        cap.spent_nanousd += ledger.paid_nanousd + ledger.possibly_nanousd
+
     async def run(self) -> None:
-        done = self._count_stored()
-        draws = (
-            (case, draw)
-            for case in self._plan.cases()
-            for draw in self._plan.selection.draws
-            if (case.id, draw) not in done
-        )
-        workers = self._options.concurrency if self._client.paid or self._judging else 1
-        questions = self._questions(draws)
-        tasks = [asyncio.ensure_future(self._work(questions)) for _ in range(workers)]
-        async with stop_on_signals(self._stop, tasks, DRAIN_S):
+        """The whole run."""
+        done = self._count(self._store.results(self._run_id), self.progress)
+        tasks = self._start(self._plan.cases(), done, self.progress)
+        async with stop_on_signals(self.stop, tasks, DRAIN_S):
             await finish_all(tasks)
         self._store.flush()
         self._report()
+
+    def start_share(self, cases: Sequence[Case], progress: Progress) -> list["asyncio.Future[None]"]:
+        """Ask what the run lacks of these cases, counted in `progress`, beside other shares of this process; the caller waits and flushes."""
+        done = self._count(self._store.results_of(self._run_id, [case.id for case in cases]), progress)
+        return self._start(cases, done, progress)
+
+    def _start(
+        self, cases: Iterable[Case], done: Container[tuple[str, int]], progress: Progress
+    ) -> list["asyncio.Future[None]"]:
+        draws = ((case, draw) for case in cases for draw in self._plan.selection.draws if (case.id, draw) not in done)
+        workers = self._options.concurrency if self._client.paid or self._judging else 1
+        questions = self._questions(draws)
+        return [asyncio.ensure_future(self._work(questions, progress)) for _ in range(workers)]
 
     def _questions(self, draws: Iterator[tuple[Case, int]]) -> Iterator[_Question]:
         """What is to be asked next, looked up in the store a few at a time: one query costs less than one each."""
@@ -250,12 +263,12 @@ class _Execution:
         answers = self._store.find_answers([key for _, _, key in wanted])
         return [answers.get(key) for _, _, key in wanted]
 
-    def _count_stored(self) -> set[tuple[str, int]]:
-        """What the run has already; empty for a new one."""
+    def _count(self, results: Iterable[Result], progress: Progress) -> set[tuple[str, int]]:
+        """Take in what the run has already."""
         done: set[tuple[str, int]] = set()
-        for result in self._store.results(self._run_id):
+        for result in results:
             done.add((result.case_id, result.draw))
-            self.progress.add(result.category, passed=result.passed)
+            progress.add(result.category, passed=result.passed)
             if self._judging:
                 self._judging.count(result.category, result.scores)
         return done
@@ -267,7 +280,8 @@ class _Execution:
             return self.progress.errors == 0
         return self.progress.errors == self._judging.only_unjudged and not self._judging.misses_too_many
 
-    def _stop(self, reason: Stop, detail: str = "") -> None:
+    def stop(self, reason: Stop, detail: str = "") -> None:
+        """Begin no further call."""
         self._admission.stop(reason, detail)
 
     def _stopped(self, reason: Stop, detail: str) -> None:
@@ -276,13 +290,13 @@ class _Execution:
         if self._judging:
             self._judging.stop(reason)
 
-    async def _work(self, questions: Iterator[_Question]) -> None:
+    async def _work(self, questions: Iterator[_Question], progress: Progress) -> None:
         try:
             for question in questions:
                 if self.progress.stopped_by:
                     return
                 answer = await self._asker.ask(question.request, question.key, question.stored)
-                self._record(question, answer, await self._scored(question, answer))
+                self._record(question, answer, await self._scored(question, answer), progress)
                 self._report()
                 if self._store.buffered >= _FLUSH_EVERY:
                     self._store.flush()
@@ -327,10 +341,10 @@ class _Execution:
         own = "" if self._options.reuse else f":{self._run_id}"
         return f"{content}:{request.draw}{own}"
 
-    def _record(self, question: _Question, answer: StoredAnswer, scored: Scored) -> None:
+    def _record(self, question: _Question, answer: StoredAnswer, scored: Scored, progress: Progress) -> None:
         case, draw = question.case, question.request.draw
         outcome = "ok" if self._is_answer(case, question.request.passages, answer) else answer.outcome
-        self.progress.add(case.category, passed=scored.passed)
+        progress.add(case.category, passed=scored.passed)
         self._store.add_result(
             self._run_id,
             Result(case_id=case.id, draw=draw, category=case.category, tags=case.tags, group=case.group, line=case.line,
