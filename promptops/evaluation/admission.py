@@ -209,6 +209,11 @@ class Admission:
             if not self._stopped and self._waiting and wait_s > 0:
                 self._pump_after(wait_s)
             attempts: list[int] = []
+            self._store.settle_seat()
+            fitting = self._store.book([item.worst_nanousd for item in going]) if going else 0
+            going, refused = going[:fitting], going[fitting:]
+            if refused:
+                self._refused(refused, others_go=bool(going))
             if going:
                 calls = [(item.key, item.worst_nanousd) for item in going]
                 attempts = self._store.begin_attempts(self._run_id, calls, self._clock().isoformat())
@@ -221,9 +226,7 @@ class Admission:
                     item.future.set_exception(error)
             self._waiting.clear()
             return
-        if len(attempts) < len(going):
-            self._refused(going[len(attempts) :], others_go=bool(attempts))
-        for item, attempt in zip(going, attempts, strict=False):
+        for item, attempt in zip(going, attempts, strict=True):
             probe = self.breaker.is_open  # while it is open, one call goes at a time
             item.future.set_result(Ticket(attempt=attempt, worst_nanousd=item.worst_nanousd, probe=probe))
 

@@ -12,6 +12,7 @@ from promptops.project.store.rows import (
     RunHeader,
     RunKind,
     RunState,
+    Seat,
     StoredAnswer,
     Verdict,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "RunHeader",
     "RunKind",
     "RunState",
+    "Seat",
     "SqliteStore",
     "Store",
     "StoreAddress",

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
-from promptops.core.errors import ConflictError, DataError
+from promptops.core.errors import ConflictError, DataError, EvaluationError
 from promptops.core.names import is_run_id
 from promptops.core.outcome import POSSIBLY_PAID
 from promptops.project.store.rows import (
@@ -17,6 +17,7 @@ from promptops.project.store.rows import (
     Run,
     RunHeader,
     RunState,
+    Seat,
     StoredAnswer,
     Verdict,
     dump,
@@ -46,6 +47,18 @@ _DELETE_VERDICTS_ON_NOTHING = (
     "delete from verdicts where run_id = ? and not exists (select 1 from results where results.run_id = verdicts.run_id"
     " and results.case_id = verdicts.case_id and results.draw = verdicts.draw)"
 )
+_OPEN_SEATS = "insert into seats (run_id, worker, calls, booked_nanousd, reserved_nanousd) values (?, '', ?, ?, 0)"
+_TAKE_SEAT = (
+    "insert into seats (run_id, worker, calls, booked_nanousd, reserved_nanousd)"
+    " select run_id, cast(? as text), 0, 0, 0 from seats where run_id = ? and worker = '' on conflict do nothing"
+)
+_BOOK = (
+    "update seats set calls = calls + ?, booked_nanousd = booked_nanousd + ? where run_id = ? and worker = ''"
+    " and calls + ? <= ? and booked_nanousd + ? <= ? and exists (select 1 from seats as own where own.run_id = ? and own.worker = ?)"
+)
+_RESERVE = "update seats set reserved_nanousd = reserved_nanousd + ? where run_id = ? and worker = ?"
+_GIVE_BACK = "update seats set booked_nanousd = booked_nanousd - ? where run_id = ? and worker = ''"
+_NO_CAP = 2**62
 _DELETE_UNUSED = (
     "delete from answers where not exists (select 1 from results where results.answer_key = answers.key)"
     " and not exists (select 1 from verdicts where verdicts.answer_key = answers.key)"
@@ -69,6 +82,8 @@ class Store(ABC):
         self._verdicts: list[tuple[Any, ...]] = []
         self._ended: list[tuple[str, int, int]] = []
         self._replaced: list[str] = []
+        self._seat: Seat | None = None
+        self._settled = [0, 0]  # of calls that ended: what was booked for them, and what they cost
 
     @property
     def can_write_while_read(self) -> bool:
@@ -142,6 +157,10 @@ class Store(ABC):
         """(wanted key, row of answers) for each answer under `key` or near `key:`."""
 
     @abstractmethod
+    def results_of(self, run_id: str, case_ids: Sequence[str]) -> list[Result]:
+        """What a run has of these cases."""
+
+    @abstractmethod
     def _answers_of(self, run_id: str, draws: Sequence[tuple[str, int]]) -> Iterable[tuple[Any, ...]]:
         """(case id, draw, outcome, scores, answer key, latency, cost, row of answers or nulls) of these draws."""
 
@@ -169,9 +188,78 @@ class Store(ABC):
         self.flush()
         self._change(("update runs set state = ?, finished_at = ? where id = ?", (state, finished_at, run_id)))
 
-    def end_attempt(self, attempt: int, outcome: str, cost_nanousd: int) -> None:
-        """A call ended so; kept until the next flush, to be written with the answer and the result that came of it."""
+    def open_seats(self, run_id: str, *, calls: int, booked_nanousd: int) -> None:
+        """Let processes take seats at a run for which so much is spent; whoever had one before can begin no call any more."""
+        self._change(("delete from seats where run_id = ?", (run_id,)), (_OPEN_SEATS, (run_id, calls, booked_nanousd)))
+
+    def close_seats(self, run_id: str) -> None:
+        """Nobody who has a seat begins another call."""
+        self._change(("delete from seats where run_id = ?", (run_id,)))
+
+    def take_seat(self, seat: Seat) -> None:
+        """All calls that are begun from now on count for this seat. Raises EvaluationError for a run that has none to give."""
+        self._change((_TAKE_SEAT, (seat.worker, seat.run_id)))
+        self._seat = seat
+        self._check_seat(seat)
+
+    def vacate_seat(self, run_id: str, worker: str) -> None:
+        """The worker is gone: what it had begun stays booked, and if it is not gone after all, it begins nothing more."""
+        self._change(("delete from seats where run_id = ? and worker = ?", (run_id, worker)))
+
+    def book(self, worst_nanousd: Sequence[int]) -> int:
+        """How many of the first calls that could cost so much fit under the cap of the seat; all of them without a seat.
+
+        Spent and booked never pass the cap, whoever else books. Raises EvaluationError when the seat is lost.
+        """
+        seat = self._seat
+        if seat is None:
+            return len(worst_nanousd)
+        self.settle_seat()
+        most, calls_left = seat.max_nanousd, seat.max_calls
+        fitting = len(worst_nanousd)
+        while fitting:
+            worst = sum(worst_nanousd[:fitting])
+            limits = (_NO_CAP if calls_left is None else calls_left, _NO_CAP if most is None else most)
+            (booked,) = self._change((_BOOK, (fitting, worst, seat.run_id, fitting, limits[0], worst, limits[1], seat.run_id, seat.worker)))  # fmt: skip
+            if booked:
+                if worst:
+                    self._change((_RESERVE, (worst, seat.run_id, seat.worker)))
+                return fitting
+            self._check_seat(seat)
+            fitting -= 1
+        return 0
+
+    def settle_seat(self) -> None:
+        """Give back what calls that ended did not cost."""
+        seat, (worst, cost) = self._seat, self._settled
+        if seat is None or not worst:
+            return
+        self._settled = [0, 0]
+        self._change((_GIVE_BACK, (worst - cost, seat.run_id)), (_RESERVE, (-worst, seat.run_id, seat.worker)))
+
+    def may_get_room(self) -> bool:
+        """Whether calls in flight at some seat of the run may give back what the cap of this one refused."""
+        seat = self._seat
+        if seat is None:
+            return False
+        ((made, reserved),) = self._rows(
+            "select coalesce(sum(calls), 0), coalesce(sum(reserved_nanousd), 0) from seats where run_id = ?",
+            (seat.run_id,),
+        )
+        return int(reserved) > 0 and (seat.max_calls is None or int(made) < seat.max_calls)
+
+    def _check_seat(self, seat: Seat) -> None:
+        if not any(True for _ in self._rows("select 1 from seats where run_id = ? and worker = ?", (seat.run_id, seat.worker))):  # fmt: skip
+            raise EvaluationError(f"run {seat.run_id} goes on elsewhere", where=self.where, why="it was stopped, or another process took it over")  # fmt: skip
+
+    def end_attempt(self, attempt: int, outcome: str, cost_nanousd: int, worst_nanousd: int = 0) -> None:
+        """A call ended so; kept until the next flush, to be written with the answer and the result that came of it.
+
+        `worst_nanousd` is what was booked for it.
+        """
         self._ended.append((outcome, cost_nanousd, attempt))
+        self._settled[0] += worst_nanousd
+        self._settled[1] += cost_nanousd
 
     def find_answer(self, key: str) -> StoredAnswer | None:
         """The answer to a key; if there is none, the newest that a run kept for itself under `<key>:<run id>`."""
@@ -309,7 +397,7 @@ class Store(ABC):
 
     def delete_runs(self, run_ids: Iterable[str]) -> tuple[int, int]:
         """Remove runs and the answers no run needs any more: (runs, answers) removed."""
-        tables = ("results", "verdicts", "attempts")
+        tables = ("results", "verdicts", "attempts", "seats")
         statements: list[Statement] = []
         for run_id in run_ids:
             statements += [(f"delete from {table} where run_id = ?", (run_id,)) for table in tables]

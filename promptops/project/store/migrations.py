@@ -70,7 +70,13 @@ begin
 end $$;
 """
 _TEXTS = "alter table answers add column text_sha256 text not null default ''"
-MIGRATIONS = (_FIRST, _TEXTS)
+_SEATS = """
+create table seats (
+    run_id text collate "C" not null, worker text collate "C" not null, calls bigint not null,
+    booked_nanousd bigint not null, reserved_nanousd bigint not null, primary key (run_id, worker)
+);
+"""
+MIGRATIONS = (_FIRST, _TEXTS, _SEATS)
 VERSION = len(MIGRATIONS)
 
 

@@ -284,6 +284,15 @@ class PostgresStore(Store):
     def results(self, run_id: str) -> Iterator[Result]:
         return (read_result(row) for row in self._pages("results", ("case_id", "draw"), run_id, ("", -1)))
 
+    def results_of(self, run_id: str, case_ids: Sequence[str]) -> list[Result]:
+        names = ", ".join(f"results.{name}" for name in _COLUMNS["results"])
+        rows = self._rows(
+            f"select {names} from json_array_elements_text(?::json) as wanted"
+            " join results on run_id = ? and case_id = wanted.value order by case_id, draw",
+            (_dumps(list(case_ids)), run_id),
+        )
+        return [read_result(row) for row in rows]
+
     def verdicts(self, run_id: str) -> Iterator[tuple[str, int, Verdict]]:
         order = ("case_id", "draw", "vote", "judge", "swapped")
         return ((row[1], row[2], _verdict(row)) for row in self._pages("verdicts", order, run_id, ("", -1, -1, "", -1)))

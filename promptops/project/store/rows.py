@@ -139,6 +139,16 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """The place of one of several processes that work on a run: together they stay under the caps. None is no cap."""
+
+    run_id: str
+    worker: str
+    max_nanousd: int | None = None
+    max_calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
     """Requests and tokens a minute for one key on one server; every evaluation on this machine draws from the same."""
 

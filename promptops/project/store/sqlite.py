@@ -17,7 +17,7 @@ from promptops.project.store.base import Statement, Store
 from promptops.project.store.folder import FILE, prepare_folder
 from promptops.project.store.rows import BURST_MINUTES, NO_LIMIT, RateLimit, Result, answer_row, dump, read_result
 
-VERSION = 2
+VERSION = 3
 _BUSY_S = 10.0
 _SCHEMA = """
 create table runs (
@@ -47,9 +47,15 @@ create table verdicts (
 create table limits (
     key text primary key, requests real not null, tokens real not null, updated_at real not null, blocked_until real not null
 ) strict;
+create table seats (
+    run_id text not null references runs(id) on delete cascade, worker text not null, calls integer not null,
+    booked_nanousd integer not null, reserved_nanousd integer not null, primary key (run_id, worker)
+) strict, without rowid;
 create index attempts_run on attempts(run_id);
 create index runs_started on runs(started_at);
 """
+_ADDED = ("verdicts", "seats")
+"""The tables that versions 2, 3, ... brought."""
 _STAGED = {
     "runs": "insert into main.runs select * from temp.runs",
     "answers": "insert or ignore into main.answers select * from temp.answers",
@@ -174,6 +180,13 @@ class SqliteStore(Store):
         rows = self._sql.execute("select * from results where run_id = ? order by case_id, draw", (run_id,))
         return (read_result(row) for row in rows)
 
+    def results_of(self, run_id: str, case_ids: Sequence[str]) -> list[Result]:
+        rows = self._sql.execute(
+            "select results.* from json_each(?) as wanted join results on run_id = ? and case_id = wanted.value order by case_id, draw",
+            (dump(case_ids), run_id),
+        )
+        return [read_result(row) for row in rows]
+
     def import_attempts(self, run_id: str, rows: Iterable[tuple[str, str, str, int]]) -> None:
         with self._writing():
             self._sql.executemany("insert into attempts(run_id, key, started_at, outcome, cost_nanousd) values (?, ?, ?, ?, ?)",
@@ -292,13 +305,15 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring a store of version 1, which knew no judges, to this one; its rows stay as they are."""
+    """Bring a store of version 1, which knew no judges, or 2, without seats, to this one; its rows stay as they are."""
     with store_lock(path.parent, timeout_s=_BUSY_S):
-        if _version(connection) >= VERSION:
+        version = _version(connection)
+        if version >= VERSION:
             return
-        (table,) = (statement for statement in _SCHEMA.split(";") if "create table verdicts" in statement)
         with _Transaction(connection, path):
-            connection.execute(table)
+            for table in _ADDED[version - 1 :]:
+                (statement,) = (found for found in _SCHEMA.split(";") if f"create table {table} " in found)
+                connection.execute(statement)
             connection.execute(f"pragma user_version = {VERSION}")
 
 
