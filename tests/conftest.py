@@ -16,7 +16,7 @@ from promptops.project.scaffold import scaffold
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 PROMPT = "feedback-sentiment"
-pytest_plugins = ("runtime.redis_fixtures", "support.postgresql", "support.stores")
+pytest_plugins = ("runtime.redis_fixtures", "engine.ray_fixtures", "support.postgresql", "support.stores")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from promptops.core.errors import DataError, ExitCode
 if TYPE_CHECKING:
     from promptops.evaluation.execute import Executed
     from promptops.evaluation.plan import Plan, Selection
+    from promptops.evaluation.session import Engine
     from promptops.evaluation.summary import Summary
     from promptops.project.project import Project
     from promptops.project.store import Run, Store
@@ -29,6 +30,13 @@ JudgeOption = Annotated[
         "--judge", metavar="MODEL", help="Who judges by the rubric, in place of the suite's judge; `none` for nobody."
     ),
 ]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", metavar="local|ray|ray://HOST:PORT", help="Where it runs; default: `engine` of the configuration, else here."),
+]  # fmt: skip
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=4096, help="On Ray: so many processes; default: one for each free CPU.")
+]  # fmt: skip
 LogFormat = Annotated[str, typer.Option(metavar="text|json", help="Progress on stderr for people, or as JSON lines.")]
 
 
@@ -74,6 +82,8 @@ def eval_prompts(
     replay: Replay = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Ask again what is already answered.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
+    engine: EngineName = "",
+    workers: Workers = None,
     log_format: LogFormat = "text",
     output: Output = None,
     shown: Format = "text",
@@ -90,7 +100,7 @@ def eval_prompts(
     project = open_project(Path.cwd())
     reports = Reports(output, shown="markdown" if markdown else shown, as_json=as_json)
     frontend = _Frontend(as_json=as_json, log_format=log_format, record=record, replay=replay, reports=reports,
-                         settings={"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": not no_cache})  # fmt: skip
+                         settings={"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": not no_cache}, engine=engine, workers=workers)  # fmt: skip
     if resume:
         if names or model or category or filter_tag or limit or candidate or at or dry_run or judge:
             raise DataError("--resume goes on with a run as it is", hint="leave out names, models and filters")
@@ -102,6 +112,7 @@ def eval_prompts(
     if candidate and len(wanted) != 1:
         raise DataError("--candidate needs one prompt", hint=f"promptops eval NAME --candidate {candidate}")
     selection = Selection(categories=tuple(category or ()), tags=tuple(filter_tag or ()), limit=limit, repeat=repeat)
+    _check_here(engine, workers, asks_here=bool(policy or against))
     if policy:
         from promptops.cli.route import eval_routed
 
@@ -129,11 +140,19 @@ def eval_prompts(
         return frontend.run(project, store, plans)
 
 
+def _check_here(engine: str, workers: int | None, *, asks_here: bool) -> None:
+    if asks_here and (engine not in ("", "local") or workers):
+        raise DataError("--against and --policy ask for more draws where they look, in one process",
+                        hint="leave out --engine and --workers; or evaluate on the engine, then `promptops compare`")  # fmt: skip
+
+
 def retry(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or `latest`.")] = "latest",
     concurrency: Concurrency = None,
     max_cost: MaxCost = "",
     max_calls: MaxCalls = None,
+    engine: EngineName = "",
+    workers: Workers = None,
     log_format: LogFormat = "text",
     as_json: AsJson = False,
 ) -> int:
@@ -145,7 +164,15 @@ def retry(
 
     project = open_project(Path.cwd())
     settings = {"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": True}
-    frontend = _Frontend(as_json=as_json, log_format=log_format, record=None, replay=None, settings=settings)
+    frontend = _Frontend(
+        as_json=as_json,
+        log_format=log_format,
+        record=None,
+        replay=None,
+        settings=settings,
+        engine=engine,
+        workers=workers,
+    )
     with opened_store(project.store_at) as store:
         return frontend.go_on(project, store, run, forget_unanswered=True)
 
@@ -156,6 +183,8 @@ def rescore(
     concurrency: Concurrency = None,
     max_cost: MaxCost = "",
     max_calls: MaxCalls = None,
+    engine: EngineName = "",
+    workers: Workers = None,
     log_format: LogFormat = "text",
     as_json: AsJson = False,
 ) -> int:
@@ -169,7 +198,15 @@ def rescore(
 
     project = open_project(Path.cwd())
     settings = {"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": True}
-    frontend = _Frontend(as_json=as_json, log_format=log_format, record=None, replay=None, settings=settings)
+    frontend = _Frontend(
+        as_json=as_json,
+        log_format=log_format,
+        record=None,
+        replay=None,
+        settings=settings,
+        engine=engine,
+        workers=workers,
+    )
     with opened_store(project.store_at) as store:
         found = _find(store, project, run)
         frontend.settings["answers_of"] = found.id
@@ -190,6 +227,8 @@ class _Frontend:
         replay: Path | None,
         settings: dict[str, Any],
         reports: Reports | None = None,
+        engine: str = "",
+        workers: int | None = None,
     ) -> None:
         if log_format not in ("text", "json"):
             raise DataError(f"--log-format {log_format!r}", hint="use text or json")
@@ -197,7 +236,19 @@ class _Frontend:
             raise DataError("--record and --replay exclude each other", hint="choose one")
         self.as_json, self.log_format, self.settings = as_json, log_format, settings
         self.record, self.replay = record, replay
+        self.engine, self.workers = engine, workers
         self.reports = reports or Reports(())
+
+    def engine_of(self, project: "Project") -> "Engine | None":
+        """What the command line or the configuration says runs are made by; None for this process."""
+        from promptops.evaluation.on_ray import make_engine
+
+        found = make_engine(self.engine, project, workers=self.workers)
+        if found and (self.record or self.replay):
+            raise DataError(
+                "recordings are made and read by one process", hint="leave out --engine, or add --engine local"
+            )
+        return found
 
     def run(self, project: "Project", store: "Store", plans: list["Plan"]) -> int:
         clients = [plan.connect(record=self.record, replay=self.replay) for plan in plans]
@@ -227,6 +278,7 @@ class _Frontend:
                 options=run_options(project.config, **self.settings),
                 on_progress=on_progress,
                 judges=judges,
+                engine=self.engine_of(project),
             )
         return self._judge(store, executed)
 
@@ -245,7 +297,7 @@ class _Frontend:
             executed = continue_run(
                 found, plan, plan.connect(record=self.record, replay=self.replay), store, clock=utc_now,
                 options=run_options(project.config, **self.settings), on_progress=on_progress, forget_unanswered=forget_unanswered,
-                judges=plan.connect_judges(record=self.record, replay=self.replay),
+                judges=plan.connect_judges(record=self.record, replay=self.replay), engine=self.engine_of(project),
             )  # fmt: skip
         return self.finish([self._judge(store, executed)], project, store)
 

@@ -19,7 +19,7 @@ from promptops.evaluation.asking import Asker
 from promptops.evaluation.breaker import Breaker
 from promptops.evaluation.clients import limit_key
 from promptops.evaluation.databases import runs_sql
-from promptops.evaluation.judging import Judging
+from promptops.evaluation.judging import Judging, VerdictCount
 from promptops.evaluation.plan import Clock, Plan
 from promptops.evaluation.retry import RetryPolicy
 from promptops.evaluation.scoring import Scored, score
@@ -39,6 +39,8 @@ class Options:
 
     A `careful` run begins with one call in flight: what killed it before may do so again, and each kill repeats what is in flight.
 
+    `processes` share the run, each with its own `concurrency`.
+
     With `answers_of`, the answers are those of that run, draw by draw, instead of whatever answers the same request.
     """
 
@@ -49,6 +51,11 @@ class Options:
     answers_of: str = ""
     careful: bool = False
     reuse_judge: bool = True
+    processes: int = 1
+
+    def part_of(self, planned: int) -> int:
+        """What one of the processes has of so many draws, about: its part of the retries is of these."""
+        return -(-planned // self.processes)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,14 +123,10 @@ async def execute(
     state: RunState = "interrupted"
     try:
         await execution.run()
-        progress = execution.progress
-        if progress.done == progress.planned:
-            state = "complete" if execution.is_evaluated else "incomplete"
-        elif progress.stopped_by not in STOP_EXIT:
-            state = "incomplete"
+        state = state_of(execution.progress, evaluated=execution.is_evaluated)
     except EvaluationError as error:
         store.drop_buffers()
-        raise _with_kept(error, store, header) from error
+        raise with_kept(error, store, header) from error
     finally:
         for one in (client, *judges):
             await one.close()
@@ -132,7 +135,21 @@ async def execute(
     return Executed(run=store.run(header.id), progress=execution.progress)
 
 
-def _with_kept(error: EvaluationError, store: Store, header: RunHeader) -> EvaluationError:
+def state_of(progress: Progress, *, evaluated: bool) -> RunState:
+    """How a run ended that nothing broke off."""
+    if progress.done == progress.planned:
+        return "complete" if evaluated else "incomplete"
+    return "interrupted" if progress.stopped_by in STOP_EXIT else "incomplete"
+
+
+def all_evaluated(errors: int, counted: VerdictCount | None) -> bool:
+    """Whether every answer has its scores, but for the few that a judge may miss; `counted` is of its verdicts, None without one."""
+    if counted is None:
+        return errors == 0
+    return errors == counted.only_unjudged and not counted.misses_too_many
+
+
+def with_kept(error: EvaluationError, store: Store, header: RunHeader) -> EvaluationError:
     """What stopped the run, with how much of it is safe, and how to go on."""
     (problem,) = error.problems
     try:
@@ -196,7 +213,7 @@ class Execution:
         )
         self._asker = Asker(
             client, store, clock, price=plan.model.price, admission=self._admission, share=options.reuse, on_cost=self.progress.paid,
-            on_reuse=self.progress.reuse, retry=RetryPolicy(planned=header.planned, rng=random.Random(header.id)),  # noqa: S311 - jitter
+            on_reuse=self.progress.reuse, retry=RetryPolicy(planned=options.part_of(header.planned), rng=random.Random(header.id)),  # noqa: S311 - jitter
         )  # fmt: skip
 
     def count_ledger(self) -> None:
@@ -270,15 +287,13 @@ class Execution:
             done.add((result.case_id, result.draw))
             progress.add(result.category, passed=result.passed)
             if self._judging:
-                self._judging.count(result.category, result.scores)
+                self._judging.counted.add(result.category, result.scores)
         return done
 
     @property
     def is_evaluated(self) -> bool:
         """Whether what was answered is a verdict: every answer has its scores, but for the few that a judge may miss."""
-        if self._judging is None:
-            return self.progress.errors == 0
-        return self.progress.errors == self._judging.only_unjudged and not self._judging.misses_too_many
+        return all_evaluated(self.progress.errors, self._judging.counted if self._judging else None)
 
     def stop(self, reason: Stop, detail: str = "") -> None:
         """Begin no further call."""

@@ -42,11 +42,36 @@ def open_askers(
     return askers, [asker.admission for asker in askers]
 
 
-class Judging:
-    """One for a run. `missed` is (answers without a verdict, answers that were to be judged) by category.
+class VerdictCount:
+    """`missed` is (answers without a verdict, answers that were to be judged) by category.
 
     `only_unjudged` are the answers whose checks all ran and that have no score because they have no verdict.
     """
+
+    def __init__(self, setup: JudgeSetup) -> None:
+        self.may_block, self._most = setup.standing.may_block, setup.max_error_rate
+        self.missed: dict[str, list[int]] = {}
+        self.only_unjudged = 0
+
+    @property
+    def misses_too_many(self) -> bool:
+        """Whether some category lacks more verdicts than the suite lets pass."""
+        return any(missing > self._most * asked for missing, asked in self.missed.values())
+
+    def add(self, category: str, scores: Sequence[tuple[str, bool | None, str, float | None]]) -> None:
+        """Take in whether an answer that was to be judged was."""
+        verdicts = {name: passed for name, passed, _, _ in scores}
+        if JUDGE in verdicts:
+            row = self.missed.setdefault(category, [0, 0])
+            row[0] += verdicts[JUDGE] is None
+            row[1] += 1
+            self.only_unjudged += self.may_block and [name for name, passed in verdicts.items() if passed is None] == [
+                JUDGE
+            ]
+
+
+class Judging:
+    """One for a run, or for the share of one that a process has."""
 
     def __init__(self, plan: Plan, clients: Sequence[Client], store: Store, header: RunHeader, *, clock: Clock, main: Admission,
                  progress: "Progress", options: "Options") -> None:  # fmt: skip
@@ -58,12 +83,10 @@ class Judging:
             progress,
             main,
         )
-        self.may_block = plan.judge.standing.may_block
-        self.missed: dict[str, list[int]] = {}
-        self.only_unjudged = 0
+        self.counted = VerdictCount(plan.judge)
         self._suffix = "" if options.reuse_judge else f":{header.id}"
         askers, self._admissions = open_askers(
-            plan.judge, clients, store, header.id, planned=header.planned, clock=clock, options=options, cap=main.cap, on_stop=main.stop,
+            plan.judge, clients, store, header.id, planned=options.part_of(header.planned), clock=clock, options=options, cap=main.cap, on_stop=main.stop,
             on_cost=progress.paid,
         )  # fmt: skip
         self._judge = Judge(plan.judge, askers, store)
@@ -79,11 +102,6 @@ class Judging:
     def in_flight(self) -> int:
         return sum(admission.window.in_flight for admission in self._admissions)
 
-    @property
-    def misses_too_many(self) -> bool:
-        """Whether some category lacks more verdicts than the suite lets pass."""
-        return any(missing > self._setup.max_error_rate * asked for missing, asked in self.missed.values())
-
     async def score(self, case: Case, draw: int, passages: tuple[Passage, ...], answer: str, scored: Scored) -> Scored:
         """The scores of an answer with the judge's. Raises Stopped when the run stops before there is a verdict."""
         if scored.passed is False:
@@ -91,20 +109,9 @@ class Judging:
         judged = await self._judge.judge(case, passages, answer, suffix=self._suffix)
         self._store.add_verdicts(self._run_id, case.id, draw, judged.calls)
         self._progress.judged += 1
-        found = with_verdict(scored, judged.judgement, may_block=self.may_block)
-        self.count(case.category, found.scores)
+        found = with_verdict(scored, judged.judgement, may_block=self.counted.may_block)
+        self.counted.add(case.category, found.scores)
         return found
-
-    def count(self, category: str, scores: Sequence[tuple[str, bool | None, str, float | None]]) -> None:
-        """Take in whether an answer that was to be judged was."""
-        verdicts = {name: passed for name, passed, _, _ in scores}
-        if JUDGE in verdicts:
-            row = self.missed.setdefault(category, [0, 0])
-            row[0] += verdicts[JUDGE] is None
-            row[1] += 1
-            self.only_unjudged += self.may_block and [name for name, passed in verdicts.items() if passed is None] == [
-                JUDGE
-            ]
 
     def stop(self, reason: Stop) -> None:
         for admission in self._admissions:

@@ -18,7 +18,7 @@ from promptops.evaluation.judge import JudgeSetup, set_up_judge
 from promptops.models.base import Client
 from promptops.models.replay import RecordingClient, ReplayClient
 from promptops.project.config import ModelConfig, resolve_model
-from promptops.project.golden import read_cases
+from promptops.project.golden import read_case, read_case_lines, read_cases
 from promptops.project.project import Evaluable, Project
 from promptops.project.store import RunHeader, RunKind
 
@@ -43,6 +43,10 @@ class Selection:
     @property
     def draws(self) -> range:
         return range(self.first_draw, self.first_draw + self.repeat)
+
+    @property
+    def is_everything(self) -> bool:
+        return not (self.categories or self.tags or self.ids) and self.limit is None
 
     def accepts(self, case: Case) -> bool:
         return (
@@ -117,6 +121,21 @@ class Plan:
     def cases(self) -> Iterator[Case]:
         """The selected cases in file order, as a stream."""
         return _select(read_cases(self.evaluable.tree, self.evaluable.suite, self.evaluable.scan), self.selection)
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """The selected cases as numbered lines, in file order, for whoever parses them elsewhere."""
+        evaluable, selection = self.evaluable, self.selection
+        lines = read_case_lines(evaluable.tree, evaluable.suite, evaluable.scan)
+        if selection.is_everything:
+            yield from lines
+            return
+        taken = 0
+        for number, line in lines:
+            if selection.limit is not None and taken >= selection.limit:
+                return
+            if selection.accepts(read_case(evaluable.suite, number, line)):
+                taken += 1
+                yield number, line
 
     def header(self, now: datetime) -> RunHeader:
         evaluable = self.evaluable

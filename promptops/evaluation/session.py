@@ -6,15 +6,42 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from promptops.core.errors import DataError, EvaluationError
 from promptops.evaluation.execute import Executed, Options, Progress, execute
 from promptops.evaluation.plan import Clock, Plan
 from promptops.models.base import Client
 from promptops.models.replay import ReplayClient
-from promptops.project.store import Run, Store
+from promptops.project.store import Run, RunHeader, Store
 
 _OTHER_HANDLES = 8  # the event loop, the golden file, the lock, the database and its log
+
+
+class Engine(Protocol):
+    """What brings a run that was begun to its end."""
+
+    def execute(
+        self, plan: Plan, client: Client, store: Store, header: RunHeader, *, clock: Clock, options: Options,
+        on_progress: Callable[[Progress], None], judges: Sequence[Client] = (),
+    ) -> Executed:  # fmt: skip
+        """As `execute.execute`."""
+        ...
+
+
+class _Here:
+    """The process that asks, with an event loop of its own."""
+
+    def execute(
+        self, plan: Plan, client: Client, store: Store, header: RunHeader, *, clock: Clock, options: Options,
+        on_progress: Callable[[Progress], None], judges: Sequence[Client] = (),
+    ) -> Executed:  # fmt: skip
+        return asyncio.run(
+            execute(plan, client, store, header, clock=clock, options=options, on_progress=on_progress, judges=judges)
+        )
+
+
+_HERE = _Here()
 
 
 def start_run(
@@ -26,6 +53,7 @@ def start_run(
     options: Options,
     on_progress: Callable[[Progress], None],
     judges: Sequence[Client] = (),
+    engine: Engine | None = None,
 ) -> Executed:
     """Evaluate a plan under a new run id; its judges are connected to when they are not given. Raises what `execute` raises, and DataError for a cap that cannot be kept."""
     _check_cap(plan, client, options)
@@ -36,14 +64,14 @@ def start_run(
     header = replace(plan.header(clock()), reuse=options.reuse)
     with store.hold(header.id):
         store.begin_run(header)
-        return asyncio.run(
-            execute(plan, client, store, header, clock=clock, options=options, on_progress=on_progress, judges=judges)
+        return (engine or _HERE).execute(
+            plan, client, store, header, clock=clock, options=options, on_progress=on_progress, judges=judges
         )
 
 
 def continue_run(
     run: Run, plan: Plan, client: Client, store: Store, *, clock: Clock, options: Options,
-    on_progress: Callable[[Progress], None], forget_unanswered: bool = False, judges: Sequence[Client] = (),
+    on_progress: Callable[[Progress], None], forget_unanswered: bool = False, judges: Sequence[Client] = (), engine: Engine | None = None,
 ) -> Executed:  # fmt: skip
     """Ask what a run still lacks; with `forget_unanswered`, also what ended without an answer or a verdict.
 
@@ -62,10 +90,8 @@ def continue_run(
         if run.state in ("complete", "incomplete") and stored >= run.header.planned and not forget_unanswered:
             return Executed(run=run, progress=Progress(planned=run.header.planned))
         store.reopen_run(run.id, forget_unanswered=forget_unanswered)
-        return asyncio.run(
-            execute(
-                plan, client, store, run.header, clock=clock, options=options, on_progress=on_progress, judges=judges
-            )
+        return (engine or _HERE).execute(
+            plan, client, store, run.header, clock=clock, options=options, on_progress=on_progress, judges=judges
         )
 
 

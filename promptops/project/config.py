@@ -37,6 +37,7 @@ _VARIABLES = {
     "PROMPTOPS_CONCURRENCY": "concurrency",
     "PROMPTOPS_STORE": "store",
     "PROMPTOPS_TEXTS": "texts",
+    "PROMPTOPS_ENGINE": "engine",
 }
 _TEXTS_SCHEMES = tuple(f"{scheme}://" for scheme in ("s3", "gs", "az", "abfs", "file", "memory"))
 _STORE_SCHEMES = ("postgresql://", "postgres://")
@@ -99,12 +100,14 @@ class Config:
     max_case_bytes: int = 1_000_000
     concurrency: int = 8
     outage_patience_s: float = 60.0
+    engine: str = LOCAL
+    """`local`, `ray`, or `ray://HOST:PORT`."""
     store: str = field(default=LOCAL, repr=False)
     """`local`, or the address of a server; with a password only where it comes from the environment."""
     texts: str = ""
     texts_min_bytes: int = TEXTS_MIN_BYTES
     chosen: frozenset[str] = frozenset()
-    """Which of `store` and `texts` whoever runs this named, and not a file that a change could edit."""
+    """Which of `store`, `texts` and `engine` whoever runs this named, and not a file that a change could edit."""
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     databases: Mapping[str, DatabaseConfig] = field(default_factory=dict)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
@@ -161,7 +164,7 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
     if problems:
         raise DataError(problems=problems)
     release = values.get("release", {})
-    settings["chosen"] = frozenset(name for name in ("store", "texts") if settings.get(name) != values.get(name))
+    settings["chosen"] = frozenset(name for name in ("store", "texts", "engine") if settings.get(name) != values.get(name))
     databases = {alias: DatabaseConfig(**table) for alias, table in values.get("databases", {}).items()}
     return Config(
         models=models,
@@ -321,11 +324,14 @@ def _allowed_by(environment: Mapping[str, str]) -> list[str]:
     return [name.strip() for name in environment.get("PROMPTOPS_ALLOWED_HOSTS", "").split(",") if name.strip()]
 
 
-def check_places(key: Literal["store", "texts"], hosts: Sequence[str], environment: Mapping[str, str]) -> None:
+def check_places(
+    key: Literal["store", "texts", "engine"], hosts: Sequence[str], environment: Mapping[str, str]
+) -> None:
     """Raises RefusedError for a server or bucket named by a file of the project that whoever runs this has not allowed."""
+    what = "prompts and cases" if key == "engine" else "answers, with the login of whoever runs this,"
     for host in hosts:
         if host not in LOOPBACK and not any(fnmatchcase(host, pattern) for pattern in _allowed_by(environment)):
-            raise RefusedError(f"{host[:80]!r} of `{key}` is not allowed", why="answers, with the login of whoever runs this, would be sent there",
+            raise RefusedError(f"{host[:80]!r} of `{key}` is not allowed", why=f"{what} would be sent there",
                                hint=f"if you trust it, set PROMPTOPS_ALLOWED_HOSTS={host[:80]}, or name it in PROMPTOPS_{key.upper()}")  # fmt: skip
 
 

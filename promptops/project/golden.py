@@ -48,17 +48,29 @@ def scan_golden(tree: Tree, suite: Suite, prompt: Prompt, *, max_case_bytes: int
 
 def read_cases(tree: Tree, suite: Suite, expected: GoldenScan) -> Iterator[Case]:
     """The cases in file order, one at a time; the file must be as scanned. Raises DataError when it changed meanwhile."""
-    changed = DataError("the golden file changed during the run", where=suite.cases_path, hint="run again")
+    return (read_case(suite, number, line) for number, line in read_case_lines(tree, suite, expected))
+
+
+def read_case_lines(tree: Tree, suite: Suite, expected: GoldenScan) -> Iterator[tuple[int, bytes]]:
+    """The lines of cases, numbered, for `read_case`. Raises DataError when they are not those that were scanned, at the end."""
     seen = hashlib.sha256()
     for number, line in _lines(tree, suite.cases_path):
         seen.update(line + b"\n")
-        try:
-            case = _case(parse_json(line), number)
-        except (JsonError, LookupError, TypeError, AttributeError):
-            raise changed from None
-        yield case
+        yield number, line
     if seen.digest() != expected.lines_digest:
-        raise changed
+        raise _changed(suite)
+
+
+def read_case(suite: Suite, number: int, line: bytes) -> Case:
+    """The case of a line that was scanned before. Raises DataError for one that cannot have been."""
+    try:
+        return _case(parse_json(line), number)
+    except (JsonError, LookupError, TypeError, AttributeError):
+        raise _changed(suite) from None
+
+
+def _changed(suite: Suite) -> DataError:
+    return DataError("the golden file changed during the run", where=suite.cases_path, hint="run again")
 
 
 def first_cases(tree: Tree, suite: Suite) -> Iterator[Case]:

@@ -119,7 +119,9 @@ def test_a_store_that_knew_no_judges_is_brought_up_to_date(tmp_path: Path):
     open_store(tmp_path).close()
     path = tmp_path / ".promptops" / "store.sqlite3"
     older = sqlite3.connect(path)
-    older.executescript("drop table verdicts; drop table seats; pragma user_version = 1; insert into limits values ('k', 1, 2, 3, 4)")
+    older.executescript(
+        "drop table verdicts; drop table seats; pragma user_version = 1; insert into limits values ('k', 1, 2, 3, 4)"
+    )
     older.close()
 
     store = open_store(tmp_path)
