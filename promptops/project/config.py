@@ -164,7 +164,9 @@ def load_config(tree: Tree, environment: Mapping[str, str] | None = None) -> Con
     if problems:
         raise DataError(problems=problems)
     release = values.get("release", {})
-    settings["chosen"] = frozenset(name for name in ("store", "texts", "engine") if settings.get(name) != values.get(name))
+    settings["chosen"] = frozenset(
+        name for name in ("store", "texts", "engine") if settings.get(name) != values.get(name)
+    )
     databases = {alias: DatabaseConfig(**table) for alias, table in values.get("databases", {}).items()}
     return Config(
         models=models,
