@@ -22,6 +22,7 @@ from benchmarks.runtime import RUNTIME
 from benchmarks.service import SERVICE
 from benchmarks.shared_store import SHARED_STORE
 from benchmarks.tagged import make_repository, prompt_name
+from benchmarks.warm import warm
 
 PYTHON = sys.executable
 PROMPTOPS = (str(Path(PYTHON).with_name("promptops")),) if Path(PYTHON).with_name("promptops").exists() else (PYTHON, "-m", "promptops")  # fmt: skip
@@ -118,7 +119,7 @@ def history(folder: Path) -> Iterator[Figure]:
 
 
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
-    "pages": pages, "monitor": monitor, "hosts": hosts,
+    "pages": pages, "monitor": monitor, "hosts": hosts, "warm": warm,
     "startup": startup, "overhead": overhead, "memory": memory, "scan": scan, "million": million, "history": history,
     **MODEL_RUNS, **SHARED_STORE, **RELEASES, **SERVICE, **RUNTIME, **GOLDEN,
 }  # fmt: skip
