@@ -1,4 +1,4 @@
-"""Write what the documentation restates of the code: docs/cli.md, and parts of docs/files.md and docs/architecture.md.
+"""Write what the documentation restates of the code: docs/cli.md, and parts of docs/files.md, docs/architecture.md and docs/scale.md.
 
 Run `python docs/generate.py` after a change of a command, a file format, a check, or the list of modules; a test compares.
 """  # noqa: INP001
@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import json
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -98,8 +99,14 @@ _OPTIONS = {
 
 def documents() -> dict[Path, str]:
     """Every file with generated text, and what it should hold."""
-    blocks = {"files.md": _file_blocks(), "architecture.md": {"modules": _modules()}}
+    blocks = {"files.md": _file_blocks(), "architecture.md": {"modules": _modules()}, "scale.md": _capacity()}
     return {DOCS / "cli.md": _cli(), **{DOCS / name: _filled(DOCS / name, found) for name, found in blocks.items()}}
+
+
+def _capacity() -> dict[str, str]:
+    found = runpy.run_path(str(DOCS / "capacity.py"))
+    tables: dict[str, str] = found["tables"]()
+    return tables
 
 
 def _filled(path: Path, blocks: Mapping[str, str]) -> str:

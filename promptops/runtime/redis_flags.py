@@ -18,10 +18,10 @@ return 1
 class RedisFlags:
     """Every process that reads the server follows within a second; a server that hangs leaves the last state in force."""
 
-    def __init__(self, url: str, *, namespace: str = "promptops", timeout_s: float = 0.25) -> None:
-        self._key = f"{{{namespace}}}:flags"
+    def __init__(self, url: str, *, namespace: str = "", timeout_s: float = 0.25) -> None:
         self._link = RedisLink(url, timeout_s=timeout_s, pause_s=0.0)  # one thread looks, four times a second
         self._name = str(self._link.address)
+        self._key = f"{{{namespace or self._link.address.namespace}}}:flags"
 
     def __str__(self) -> str:
         return self._name

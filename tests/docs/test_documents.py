@@ -36,7 +36,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["cli.md", "files.md"])
+@pytest.mark.parametrize("name", ["cli.md", "files.md", "scale.md"])
 def test_generated_documents_are_up_to_date(name: str):
     """After a change of a command, a format or a check: `python docs/generate.py`."""
     path = REPOSITORY / "docs" / name

@@ -76,6 +76,24 @@ def test_answers_and_prompts_are_spread_over_a_cluster(cluster: Cluster, namespa
     assert (40, 40) == (reserved, dropped)
 
 
+def test_services_share_a_server_and_nothing_on_it(redis_server: RedisServer):
+    """State, queue and flags of an address are in its namespace alone."""
+    addresses = [f"{redis_server.url}?namespace=service-{name}" for name in "ab"]
+    states, queues, flags = (
+        [kind(url, timeout_s=PATIENCE_S) for url in addresses] for kind in (RedisState, RedisQueue, RedisFlags)
+    )
+    states[0].reserve([hold(3)], lease_s=60)
+    queues[0].put("k", b"1")
+    flags[0].change(lambda _: b'{"flags": {}}')
+    found = [state.used("m", 60) for state in states], [queue.counts().waiting for queue in queues]
+    with pytest.raises(FileNotFoundError):
+        flags[1].read()
+    for each in states:
+        each.close()
+
+    assert ([3, 0], [1, 0]) == found
+
+
 def test_a_reservation_over_two_groups_of_a_cluster_is_refused(cluster: Cluster, namespace: str):
     """What one script cannot count together is not counted at all, and the text says what would do."""
     state = RedisState(cluster.url, namespace=namespace, timeout_s=PATIENCE_S)
@@ -267,6 +285,7 @@ def test_an_address_is_shown_without_its_password(address: str, shown: str):
         ("redis://:pw@/0", "a host is missing"),
         ("redis://:p/w@h/0", "a port is not a number|more parts|not a number|missing"),
         ("redis+sentinel://:pw@h", "the service"),
+        ("redis://:pw@h?namespace={a}", "a namespace is"),
         ("redis+cluster://:pw@h/1", "one database"),
         ("redis+cluster://:pw@h?replicas=1", "one database"),
         ("redis://:pw@h?ssl_ca_certs=x", "TLS"),

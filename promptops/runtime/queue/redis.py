@@ -125,11 +125,9 @@ class RedisQueue:
 
     blocks = True
 
-    def __init__(
-        self, url: str, *, namespace: str = "promptops", max_jobs: int = MAX_JOBS, timeout_s: float = 1.0
-    ) -> None:
-        self._prefix, self._max_jobs = f"{{{namespace}}}:queue", max_jobs
+    def __init__(self, url: str, *, namespace: str = "", max_jobs: int = MAX_JOBS, timeout_s: float = 1.0) -> None:
         self._link = RedisLink(url, timeout_s=timeout_s)
+        self._prefix, self._max_jobs = f"{{{namespace or self._link.address.namespace}}}:queue", max_jobs
 
     def put(self, key: str, payload: bytes) -> str:
         if len(payload) > MAX_PAYLOAD_BYTES:

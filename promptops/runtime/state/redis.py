@@ -169,7 +169,7 @@ _SLOW_S = 1.0
 
 
 class RedisState:
-    """Keys of one server are under `{namespace}`. In a cluster they are spread: cached answers by partition, meters by what is before
+    """Keys of one server are under `{namespace}`, that of the address unless one is given. In a cluster they are spread: cached answers by partition, meters by what is before
     the first `/` of their name (the prompt), each group in one slot, so that a script touches one node.
 
     Time is the server's unless a `clock` is given. The server must not evict meters: `maxmemory-policy noeviction`. When it has lost
@@ -179,11 +179,11 @@ class RedisState:
     blocks = True
 
     def __init__(
-        self, url: str, *, namespace: str = "promptops", timeout_s: float = 0.05,
+        self, url: str, *, namespace: str = "", timeout_s: float = 0.05,
         clock: Callable[[], float] | None = None, monotonic: Callable[[], float] = time.monotonic, recount_s: float = _RECOUNT_S,
     ) -> None:  # fmt: skip
-        self._namespace, self._clock, self._recount_s = namespace, clock, recount_s
         self._link = RedisLink(url, timeout_s=timeout_s, monotonic=monotonic)
+        self._namespace, self._clock, self._recount_s = namespace or self._link.address.namespace, clock, recount_s
         # No request waits for this one, and its answers are long.
         self._slow = RedisLink(url, timeout_s=max(timeout_s, _SLOW_S), connections=4)
         self._shards = _SHARDS if self._link.address.kind == "cluster" else 0

@@ -1,5 +1,6 @@
 """Addresses of Redis: one server, Sentinel or a cluster; what of them may be shown, and the client they open."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,13 +15,15 @@ if TYPE_CHECKING:
 FORMS = "redis://host:port/db, redis+sentinel://host:port,host:port/service/db, redis+cluster://host:port,host:port (rediss... for TLS)"
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_OPTIONS = ("db", "replicas", "sentinel_username", "sentinel_password", *_TLS)
+_OPTIONS = ("db", "namespace", "replicas", "sentinel_username", "sentinel_password", *_TLS)
 _PORTS = {"server": 6379, "sentinel": 26379, "cluster": 6379}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisAddress:
-    """Where Redis is. `replicas`: a reservation counts only once so many replicas have it. Passwords are in no text of it."""
+    """Where Redis is. `replicas`: a reservation counts only once so many replicas have it. `namespace`: what all keys begin with,
+    so that services share a server and nothing on it. Passwords are in no text of it.
+    """
 
     kind: Literal["server", "sentinel", "cluster"]
     hosts: tuple[tuple[str, int], ...]
@@ -29,6 +32,7 @@ class RedisAddress:
     db: int = 0
     tls: bool = False
     replicas: int = 0
+    namespace: str = "promptops"
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     sentinel_login: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -109,7 +113,14 @@ def parse_redis(address: str) -> RedisAddress:
     options = _options(place.query)
     login, _, hosts = place.netloc.rpartition("@")
     username, _, password = login.partition(":")
-    common: dict[str, Any] = {"username": unquote(username) or None, "password": unquote(password) or None}
+    namespace = options.get("namespace", "promptops")
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", namespace):
+        raise _bad("a namespace is 1 to 64 letters, digits, '.', '_', '-'")
+    common: dict[str, Any] = {
+        "username": unquote(username) or None,
+        "password": unquote(password) or None,
+        "namespace": namespace,
+    }
     if scheme == "unix":
         if not place.path or hosts:
             raise _bad("unix:///path/of/the/socket is wanted")
