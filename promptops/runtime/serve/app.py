@@ -52,6 +52,7 @@ class Server:
         application.router.add_get("/v1/models", self._models)
         application.router.add_get("/v1/models/{name}", self._model)
         application.router.add_post("/v1/chat/completions", self._complete)
+        application.router.add_post("/v1/feedback", self._feedback)
         return application
 
     @web.middleware
@@ -140,15 +141,15 @@ class Server:
         }
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        if request.content_type != "application/json":
-            raise Refusal(status=415, message="Content-Type: application/json is needed", code="invalid_content_type")
+        body = await _body(request)
         prompts = {name: channel.live.prompt for name, channel in self._runtime.bundle.channels.items()}
-        asked = wire.asked_for(wire.read_body(await request.read()), prompts)
+        asked = wire.asked_for(body, prompts)
         options: dict[str, Any] = {
             "tenant": request[_TENANT],
             "feature": asked.feature,
             "category": asked.category,
             "deadline_s": asked.deadline_s,
+            "request_id": self._keys.new_id(request[_TENANT]),
         }
         if asked.stream:
             return await self._stream(request, asked, options)
@@ -157,6 +158,16 @@ class Server:
         if refusal is not None:
             raise refusal
         return _json(wire.completion(reply, wire.now()), headers=_told(reply))
+
+    async def _feedback(self, request: web.Request) -> web.Response:
+        """How an answer did; observers hear of it, and `promptops monitor` joins it with the reply."""
+        told = wire.feedback_of(await _body(request))
+        if not self._keys.is_of(told.reply_id, request[_TENANT]):
+            raise Refusal(
+                status=404, message="no answer with this id was given to you", param="id", code="reply_not_found"
+            )
+        self._runtime.feedback(told.reply_id, good=told.good, by=told.by)
+        return _json({"object": "feedback", "id": told.reply_id, "by": told.by, "good": told.good}, status=202)
 
     async def _stream(self, request: web.Request, asked: wire.Asked, options: dict[str, Any]) -> web.StreamResponse:
         """Server-sent events. Guarded answers come whole, so an error is still an HTTP error: nothing was sent before."""
@@ -226,6 +237,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    """The JSON object that was sent. Raises Refusal."""
+    if request.content_type != "application/json":
+        raise Refusal(status=415, message="Content-Type: application/json is needed", code="invalid_content_type")
+    return wire.read_body(await request.read())
 
 
 def _refused(refusal: Refusal) -> web.Response:

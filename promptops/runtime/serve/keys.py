@@ -31,6 +31,26 @@ class Keys:
         """Whose key this is; None when it is nobody's."""
         return self._tenants.get(key_hash(key))
 
+    def new_id(self, tenant: str) -> str:
+        """An id for a reply to this tenant that nobody can guess, and that no other tenant can use."""
+        nonce = secrets.token_hex(8)
+        return f"{nonce}-{_mark(nonce, self._hashes(tenant)[0])}"
+
+    def is_of(self, reply_id: str, tenant: str) -> bool:
+        """Whether `new_id` gave this tenant the id, in whichever process; also after the tenant got a further key."""
+        nonce, _, mark = reply_id.partition("-")
+        return any(
+            secrets.compare_digest(mark.encode(), _mark(nonce, found).encode()) for found in self._hashes(tenant)
+        )
+
+    def _hashes(self, tenant: str) -> list[str]:
+        return sorted(digest for digest, name in self._tenants.items() if name == tenant) or [""]
+
+
+def _mark(nonce: str, digest: str) -> str:
+    """Keyed by the hash of an API key, which is as random as the key: a name of a tenant could be guessed from its hash."""
+    return hashlib.blake2b(nonce.encode("utf-8", "replace"), key=digest.encode(), digest_size=6).hexdigest()
+
 
 def key_hash(key: str) -> str:
     """A key is 256 random bits, so one round of sha256 keeps it secret."""

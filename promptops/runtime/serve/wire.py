@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MAX_DEADLINE_S = 60.0
 _KNOWN = frozenset(("model", "messages", "stream", "stream_options", "promptops", "n"))
 _OWN = frozenset(("inputs", "feature", "category", "deadline_s"))
+FEEDBACK_OF_CLIENTS = ("thumbs", "edit", "escalation")
 _WHY = {
     "user": "the tenant is the one the API key belongs to",
     "tools": "the released prompt decides what the model may do",
@@ -147,6 +148,31 @@ def no_answer(reply: "Reply") -> Refusal | None:
     if any(step.stage == "budget" and step.decision == "refused" for step in reply.steps):
         return Refusal(status=429, message=reply.degraded, kind="rate_limit_error", code="budget", extra=told)
     return Refusal(status=503, message=reply.degraded or "no answer", kind="server_error", code="degraded", extra=told)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """How a reply did, as a client tells it."""
+
+    reply_id: str
+    by: str
+    good: bool
+
+
+def feedback_of(body: Mapping[str, Json]) -> Told:
+    """Feedback on a reply. Raises Refusal; whatever else a client sends is refused, so that no text of a user is taken for kept."""
+    for name in sorted(body.keys() - {"id", "by", "good"}):
+        raise Refusal(status=400, message=f"{name[:80]!r} is not taken: send id, by and good", param=name[:80], code="unsupported_parameter")  # fmt: skip
+    reply_id, by, good = body.get("id"), body.get("by", "thumbs"), body.get("good")
+    if not isinstance(reply_id, str) or not 0 < len(reply_id) <= 100:
+        raise Refusal(status=400, message="`id` is the id of an answer", param="id", code="invalid_type")
+    if by not in FEEDBACK_OF_CLIENTS:
+        raise Refusal(
+            status=400, message=f"`by` is one of {', '.join(FEEDBACK_OF_CLIENTS)}", param="by", code="invalid_type"
+        )
+    if not isinstance(good, bool) and not (good is None and by != "thumbs"):
+        raise Refusal(status=400, message="`good` is true or false", param="good", code="invalid_type")
+    return Told(reply_id=reply_id.removeprefix("chatcmpl-"), by=by, good=bool(good))
 
 
 def server_sent(event: Mapping[str, Json]) -> bytes:
