@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, repeat
 from operator import mul
 from typing import Final
 from zlib import crc32
@@ -43,14 +43,15 @@ class Embedder:
         return vector
 
     def _weighed(self, found: list[int]) -> Vector:
-        counts, get = Counter(found), self.weights.get
-        unseen = self.unseen
-        vector = {key: get(key, unseen) if count == 1 else get(key, unseen) * (1.0 + math.log(count)) for key, count in counts.items()}  # fmt: skip
-        square = math.fsum(map(mul, vector.values(), vector.values()))
+        counts = Counter(found)
+        values = list(map(self.weights.get, counts, repeat(self.unseen)))
+        if len(counts) < len(found):
+            values = [value if count == 1 else value * (1.0 + math.log(count)) for value, count in zip(values, counts.values(), strict=True)]  # fmt: skip
+        square = math.fsum(map(mul, values, values))
         if not square:
             return {}
         scale = _HALF / math.sqrt(square)
-        return {key: value * scale for key, value in vector.items()}
+        return dict(zip(counts, [value * scale for value in values], strict=True))
 
 
 def features(text: str) -> tuple[list[int], list[int]]:
