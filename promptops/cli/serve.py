@@ -1,6 +1,5 @@
 """promptops serve: a bundle as an OpenAI-compatible HTTP endpoint."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +57,8 @@ def serve(
 
     `model` is the name of a prompt, and the tenant is the one the API key belongs to.
     """
+    import asyncio
+
     from promptops.runtime.serve.keys import read_keys
 
     if new_key:

@@ -4,16 +4,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from promptops.core.errors import EvaluationError
 from promptops.project.config import STORE_FOLDER
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 @contextmanager
 def run_lock(root: Path, run_id: str) -> Iterator[None]:
     """Hold a run while the context is open. Raises EvaluationError at once when another process holds it, or when none can."""
+    from filelock import Timeout
+
     folder = root / STORE_FOLDER
     owner = folder / "locks" / f"{run_id}.pid"
     try:
@@ -41,6 +45,8 @@ def is_held(root: Path, run_id: str) -> bool:
 @contextmanager
 def store_lock(folder: Path, *, timeout_s: float, name: str = "store", what: str = "the run store") -> Iterator[None]:
     """Hold the store's folder, or the file `what` by a lock of its own. Raises EvaluationError when it stays taken, or cannot be locked."""
+    from filelock import Timeout
+
     try:
         lock = _acquire(folder, what, name, timeout_s=timeout_s)
     except Timeout:
@@ -52,7 +58,9 @@ def store_lock(folder: Path, *, timeout_s: float, name: str = "store", what: str
         lock.release()
 
 
-def _acquire(folder: Path, what: str, name: str, *, timeout_s: float) -> FileLock:
+def _acquire(folder: Path, what: str, name: str, *, timeout_s: float) -> "FileLock":
+    from filelock import FileLock, Timeout  # it brings asyncio, which few commands need
+
     try:
         (folder / "locks").mkdir(exist_ok=True)
         lock = FileLock(folder / "locks" / f"{name}.lock", timeout=timeout_s)

@@ -402,6 +402,21 @@ def _opposite(one: Facts, other: Facts) -> bool:
 
 def _swapped(one: Facts, other: Facts) -> bool:
     """The same word after `from` here and after `to` there, or two words that changed places around a third."""
+    if one.roles and other.roles and _roles_swapped(one, other):
+        return True
+    if (
+        one.content != other.content
+        and len(one.content) == len(other.content)
+        and sorted(one.content) == sorted(other.content)
+    ):
+        moved = [
+            place for place, (left, right) in enumerate(zip(one.content, other.content, strict=True)) if left != right
+        ]
+        return len(moved) == 2 and _traded(one, other, moved[0], moved[1])
+    return False
+
+
+def _roles_swapped(one: Facts, other: Facts) -> bool:
     marks = {word: mark for mark, word in one.roles}
     for mark, word in other.roles:
         there = marks.get(word)
@@ -428,15 +443,6 @@ def _swapped(one: Facts, other: Facts) -> bool:
         others = {word for there, word in other.roles if there == mark}
         if others and not words & others and words <= other.tokens and others <= one.tokens:
             return True
-    if (
-        one.content != other.content
-        and len(one.content) == len(other.content)
-        and sorted(one.content) == sorted(other.content)
-    ):
-        moved = [
-            place for place, (left, right) in enumerate(zip(one.content, other.content, strict=True)) if left != right
-        ]
-        return len(moved) == 2 and _traded(one, other, moved[0], moved[1])
     return False
 
 
