@@ -15,6 +15,12 @@ def cost(
     pilot: Annotated[
         int, typer.Option(metavar="N", min=0, max=10**9, help="Requests a day in the pilot; 0: a tenth.")
     ] = 0,
+    traffic: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LOG", help='Requests of users (JSONL): {"inputs": {...}}; measures their length and repeats.'
+        ),
+    ] = None,
     assume: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="In place of an assumption, by its key (may be repeated)."),
@@ -34,7 +40,9 @@ def cost(
     given = dict(map(_given, assume or ()))
     project = open_project(Path.cwd())
     with closing(open_store(project.store_at)) as store:
-        found = spending(store, project, name, per_day=requests_per_day, pilot_per_day=pilot, given=given)
+        found = spending(
+            store, project, name, per_day=requests_per_day, pilot_per_day=pilot, given=given, traffic=traffic
+        )
     if as_json:
         emit_json(spending_json(found))
     else:

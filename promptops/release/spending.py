@@ -2,15 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from promptops.core.bill import Assumption, Bill, Role, Swing, bill_for, month_bill, swings
 from promptops.core.errors import DataError, did_you_mean
 from promptops.core.jsontext import Json
 from promptops.core.money import Price
 from promptops.core.serving import Settings
+from promptops.core.text import estimate_tokens
 from promptops.evaluation.call_cost import LENGTH, CallCost, call_cost, serving_of
-from promptops.gate.stats import wilson_interval
-from promptops.project.project import Project
+from promptops.evaluation.clients import input_names
+from promptops.evaluation.traffic import Traffic, read_traffic
+from promptops.gate.stats import normal_quantile, wilson_interval
+from promptops.models.base import ModelRequest
+from promptops.models.local import input_text
+from promptops.project.golden import read_cases
+from promptops.project.project import Evaluable, Project
 from promptops.project.store import Run, Store
 from promptops.release.cache_calibration import load_matcher, matcher_path
 from promptops.release.routing import load_router, router_path
@@ -59,11 +66,12 @@ class Spending:
 
 
 def spending(
-    store: Store, project: Project, name: str, *, per_day: int = REQUESTS, pilot_per_day: int = 0, given: Mapping[str, float] | None = None
+    store: Store, project: Project, name: str, *, per_day: int = REQUESTS, pilot_per_day: int = 0, given: Mapping[str, float] | None = None,
+    traffic: Path | None = None,
 ) -> Spending:  # fmt: skip
     """The bill of requests that are like the golden cases but for what is assumed; `given` takes the place of assumptions by key.
 
-    `pilot_per_day` 0 is a tenth. Raises DataError without a complete run of the prompt, and for a key or value that cannot be.
+    `pilot_per_day` 0 is a tenth. With a log of `traffic`, the length of requests and how many repeat another are measured. Raises DataError without a complete run of the prompt, and for a key or value that cannot be.
     """
     evaluable = project.load(name)
     settings = serving_of(evaluable.suite)
@@ -90,7 +98,11 @@ def spending(
     notes += [note for found in calls.values() for note in found.notes]
     plain = [item for found in calls.values() for item in found.assumptions]
     beside = [*_exact(settings), *_hedges(settings), *([shadowed[0]] if shadowed else []), *_judge(store, runs, notes)]
-    assumptions = _with_given([*plain, LENGTH, *cached, *routed, *beside], given or {})
+    length = LENGTH
+    if traffic:
+        sent = read_traffic(traffic, evaluable.prompt, max_case_bytes=project.config.max_case_bytes)
+        length, beside = _length(sent, evaluable, main.assumptions[0].value), [_repeats(item, sent) for item in beside]
+    assumptions = _with_given([*plain, length, *cached, *routed, *beside], given or {})
     pilot_per_day = pilot_per_day or max(1, per_day // 10)
     month = Month(
         per_day=per_day, pilot_per_day=pilot_per_day, general=month_bill(assumptions, prices, per_day=per_day), pilot=month_bill(assumptions, prices, per_day=pilot_per_day),
@@ -233,6 +245,33 @@ def _exact(settings: Settings) -> list[Assumption]:
             )
         ]
     return [Assumption(key="exact_hits", what=what, value=0.0, low=0.0, high=0.3, source="assumed", where="how often users repeat themselves within runtime.cache.ttl_s is not known")]  # fmt: skip
+
+
+def _length(sent: Traffic, evaluable: Evaluable, tokens: float) -> Assumption:
+    """Against golden cases, by estimated tokens of what users write; the rest of a prompt has the length it has."""
+    names = input_names(evaluable.prompt)
+    golden = [estimate_tokens(input_text(ModelRequest(messages=(), inputs=case.inputs), names))
+              for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)]  # fmt: skip
+    weights = [request.weight for request in sent.requests]
+    sizes = [estimate_tokens(request.text) for request in sent.requests]
+    whole = sum(weights)
+    mean = sum(weight * size for weight, size in zip(weights, sizes, strict=True)) / whole
+    spread = sum(weight * (size - mean) ** 2 for weight, size in zip(weights, sizes, strict=True)) / whole
+    half = normal_quantile(0.975) * (spread * sum(weight**2 for weight in weights)) ** 0.5 / whole
+    usual = sum(golden) / len(golden)
+    value, low, high = (
+        max(0.0, 1 + (found - usual) / tokens) if tokens else 1.0 for found in (mean, mean - half, mean + half)
+    )
+    return replace(LENGTH, value=value, low=low, high=high, source="measured",
+                   where=f"{sent.rows} requests of {sent.path}: {mean:.0f} tokens against {usual:.0f}, by estimate")  # fmt: skip
+
+
+def _repeats(item: Assumption, sent: Traffic) -> Assumption:
+    """How many exact hits there can be at the most; a log without times does not tell how many come in time."""
+    if item.key != "exact_hits" or item.source != "assumed":
+        return item
+    most = 1 - len(sent.requests) / sent.rows
+    return replace(item, high=most, where=f"{100 * most:.0f}% of the requests of {sent.path} repeat another; how many do so within runtime.cache.ttl_s it does not tell")  # fmt: skip
 
 
 def _hedges(settings: Settings) -> list[Assumption]:

@@ -1,5 +1,6 @@
 """promptops cost: measured tokens and prices to a bill, on a run whose every number is chosen here."""
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -233,3 +234,17 @@ def test_the_model_that_serves_is_billed_not_the_newest_run(measured: Sandbox, c
         found.code,
         f"no complete run of {PROMPT} on local:rules" in found.err and "--model local:rules" in found.err,
     ), found.err
+
+
+def test_a_log_measures_length_and_repeats(measured: Sandbox, call: Call):
+    """By hand: golden texts of 10 tokens, requests of 110 (400 characters more), 1,000 tokens a call: x1.1; 3 of 4 requests repeat."""
+    measured.write_rows(
+        [{**row, "inputs": {"feedback": f"{number:040}"}} for number, row in enumerate(measured.rows())]
+    )
+    measured.write("log.jsonl", json.dumps({"feedback": "y" * 440, "count": 4}) + "\n")
+
+    found = {item["key"]: item for item in month(call, "--traffic", "log.jsonl")["assumptions"]}
+
+    assert ("measured", pytest.approx(1.1)) == (found["length"]["source"], found["length"]["value"])
+    assert (0.0, 0.75, "75% of the requests of log.jsonl repeat another") == (found["exact_hits"]["value"], found["exact_hits"]["high"], found["exact_hits"]["where"].partition(";")[0])  # fmt: skip
+    assert 2 == call("cost", PROMPT, "--traffic", "none.jsonl").code
