@@ -64,9 +64,12 @@ def delays_h(found: list[Finding]) -> dict[str, int]:
     return hours
 
 
-def main(seeds: int = 20, events: int = 300_000, planted: int = 5) -> int:
+def main(seeds: int = 20, events: int = MILLION, planted: int = 3) -> int:
     failed = False
-    false = [len(alarms(events, 1000 + seed, ())) for seed in range(seeds)]
+    false = []
+    for seed in range(seeds):
+        false.append(len(alarms(events, 1000 + seed, ())))
+        print(f"clean fortnight {seed + 1} of {seeds}: {false[-1]} false alarms", flush=True)
     print(f"clean fortnights of {events} events: {sum(false)} false alarms in {seeds}", flush=True)
     failed |= sum(false) > seeds
     rounds = [(delays_h(found), found) for found in (alarms(MILLION, seed, PROBLEMS) for seed in range(1, planted + 1))]

@@ -192,16 +192,12 @@ def _take(reader: "EventReader", lines: "Source") -> None:
     reader.traffic.losses.gone = lines.lost
 
 
-def _take_what_came(reader: "EventReader", lines: "Source", said: str) -> str:
-    """Read on; a server that is away is waited for, and said once. What was said, '' when all is well."""
-    from promptops.cli.output import note
-
+def _take_what_came(reader: "EventReader", lines: "Source") -> str:
+    """Read on; what keeps it from that is waited for, and returned in words ('' when all is well)."""
     try:
         _take(reader, lines)
     except EvaluationError as error:
-        if not said:
-            note(f"{error.problems[0]}; waiting for it")
-        return str(error)
+        return str(error.problems[0])
     return ""
 
 
@@ -210,24 +206,27 @@ def _follow(reader: "EventReader", lines: "Source", judge: Any, dimensions: "lis
     import time
 
     from promptops.cli.output import console, note
-    from promptops.report.monitor import render_monitor
+    from promptops.report.monitor import render_board
 
-    said = ""
+    wrong = ""
     if not sys.stdout.isatty():
         note("waiting for an alert; Ctrl-C ends")
         while not (drift := judge()).alerts:
             time.sleep(_LOOK_S)
-            said = _take_what_came(reader, lines, said)
+            before, wrong = wrong, _take_what_came(reader, lines)
+            if wrong and not before:
+                note(f"{wrong}; waiting for it")
         return drift  # type: ignore[no-any-return]
     from rich.live import Live
-    from rich.text import Text
 
-    with Live(Text("waiting for events"), console=console(), screen=True, auto_refresh=False) as live:
+    def board() -> Any:
+        return render_board(reader.traffic, judge(), dimensions, source=_told(address), every_s=_LOOK_S, wrong=wrong)
+
+    with Live(board(), console=console(), screen=True, auto_refresh=False) as live:
         while True:
-            if reader.traffic.buckets:
-                live.update(render_monitor(reader.traffic, judge(), dimensions, source=_told(address)), refresh=True)
+            live.update(board(), refresh=True)
             time.sleep(_LOOK_S)
-            said = _take_what_came(reader, lines, said)
+            wrong = _take_what_came(reader, lines)
 
 
 def _tell(

@@ -18,6 +18,7 @@ _WIDTH, _HEIGHT, _POINTS = 300, 120, 56
 _SHOWN = 20
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 _COLUMNS = ("requests", "errors", "fallbacks", "rejected", "cached", "bad", "judge", "small", "a request", "cost")
+_OPTIONAL = frozenset(("rejected", "cached", "judge", "small", "a request", "cost"))
 _PLURALS: Mapping[Dimension, str] = {"prompt": "prompts", "version": "versions", "category": "categories", "language": "languages", "tenant": "tenants", "feature": "features"}  # fmt: skip
 
 
@@ -76,6 +77,22 @@ def render_monitor(
     return Group(*parts)
 
 
+def render_board(
+    traffic: Traffic, drift: Drift, by: Sequence[Dimension], *, source: str, every_s: float, wrong: str
+) -> RenderableType:
+    """The same for a screen that is drawn anew: whether it is live comes first, as the end may not fit."""
+    state = (
+        show(wrong, "red")
+        if wrong
+        else show(f"live: {source} every {every_s:g} s, {count(traffic.events, 'event')}; Ctrl-C ends", "dim")
+    )
+    if not traffic.buckets:
+        return Group(
+            state, headline("WAITING", "yellow", "no request yet"), *(show(line, "yellow") for line in losses(traffic))
+        )
+    return Group(state, render_monitor(traffic, drift, by, source=source))
+
+
 def _next(drift: Drift, source: str) -> str:
     for finding in drift.alerts:
         if finding.prompt:
@@ -127,7 +144,7 @@ def _quantiles(traffic: Traffic, key: tuple[str, str, str]) -> tuple[str, str, s
 def _table(traffic: Traffic, dimension: Dimension) -> RenderableType:
     timed = dimension in {"prompt", "version"}
     shown = _shown_columns(traffic)
-    names = [f"{_COLUMNS[place]}>{'?' if _COLUMNS[place] in ('cached', 'cost') else ''}" for place in shown]
+    names = [f"{_COLUMNS[place]}>{'?' if _COLUMNS[place] in _OPTIONAL else ''}" for place in shown]
     grid = table(dimension, *names, *(("p50>?", "p95>", "p99>") if timed else ()))
     totals = traffic.totals(dimension)
     for key, tally in list(totals.items())[:_SHOWN]:

@@ -9,10 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import StringIO
 from pathlib import Path
 
 import pytest
-from traffic import hours, line, notice, reply, stamp
+from rich.console import Console
+from traffic import hours, line, notice, read, reply, stamp
 
 from conftest import Outcome, Sandbox
 
@@ -187,3 +189,19 @@ def test_following_without_a_terminal_ends_at_the_first_alert(good: Path, tmp_pa
     out, _ = child.communicate(timeout=120)
 
     assert (1, True) == (child.returncode, out.startswith("ALERT  1 of "))
+
+
+def test_a_board_says_first_whether_it_is_live():
+    """Before the first request, while events come, and while they cannot be read: the last line of a screen may not be seen."""
+    from promptops.audit.drift import find_drift
+    from promptops.report.monitor import render_board
+
+    def board(traffic, wrong: str) -> list[str]:
+        console = Console(width=100, file=StringIO())
+        console.print(render_board(traffic, find_drift(traffic), (), source="e.jsonl", every_s=2, wrong=wrong))
+        return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+    empty, some = read([]), read([reply(stamp(0))])
+
+    assert ["live: e.jsonl every 2 s, 0 events; Ctrl-C ends", "WAITING  no request yet"] == board(empty, "")
+    assert ["Redis is away", "NO LIMITS"] == [said.partition("  ")[0] for said in board(some, "Redis is away")[:2]]
