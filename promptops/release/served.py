@@ -12,6 +12,7 @@ from promptops.project.config import Config, ModelConfig, load_config, resolve_m
 from promptops.project.git import GitTree
 from promptops.project.project import Evaluable, Project
 from promptops.release.desk import Desk
+from promptops.release.evaluated_models import check_models
 from promptops.release.evidence import TEST_RESULT, read_evidence
 from promptops.release.export import Served, Shipped
 from promptops.release.ledger import Ledger, VersionTag, read_ledger
@@ -63,8 +64,10 @@ def _shipped(desk: Desk, ledger: Ledger, name: str, version: Version) -> Shipped
         differing = [what for what in found if found[what] != stated[what]]
         raise RefusedError(problems=[Problem(what=f"the {what} of {name} {version.tag} is not what was released", where=record.commit[:12],
                                              why=f"it is {found[what][:19]}, the record says {stated[what][:19]}") for what in differing])  # fmt: skip
-    return Shipped(version=version.tag, commit=record.commit, evaluable=evaluable, config=config, model=model, identity=record.model,
-                   evidence=_evidence(desk, name, record), released_at=record.at)  # fmt: skip
+    shipped = Shipped(version=version.tag, commit=record.commit, evaluable=evaluable, config=config, model=model, identity=record.model,
+                      evidence=_evidence(desk, name, record), released_at=record.at)  # fmt: skip
+    check_models(desk, shipped)
+    return shipped
 
 
 def _content(project: Project, name: str, record: VersionRecord) -> tuple[Evaluable, Config, ModelConfig]:
