@@ -31,7 +31,7 @@ def two_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple
         if request.param == "sqlite":
             yield stack.enter_context(closing(open_store(tmp_path))), stack.enter_context(closing(open_store(tmp_path)))
         else:
-            address = StoreAddress(root=tmp_path, url=request.getfixturevalue("postgres_url"))
+            address = StoreAddress(root=tmp_path, url=request.getfixturevalue("postgres_schema_url"))
             first, second = (stack.enter_context(closing(PostgresStore(address, own_clock=False))) for _ in range(2))
             yield first, second
 

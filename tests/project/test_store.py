@@ -150,7 +150,7 @@ def test_S5_a_new_store_may_be_opened_by_many_at_once(store_address: StoreAddres
     """Evaluations started together in a new project all find a store; none is told that it is locked. An address can be sent to them."""
     roots = [store_address.root / str(number) for number in range(30 if not store_address.url else 8)]
     addresses = [
-        replace(store_address, root=root, url=store_address.url and f"{store_address.url}?schema=s{root.name}")
+        replace(store_address, root=root, url=store_address.url and f"{store_address.url}_{root.name}")
         for root in roots
     ]
     for root in roots:

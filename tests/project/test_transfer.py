@@ -2,6 +2,8 @@
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,14 @@ from run_rows import RUN, answer, header, result, write_run
 from promptops.core.errors import DataError
 from promptops.project.store import Ledger, Store, open_store
 from promptops.project.transfer import export_run, import_run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Where runs are imported to."""
+    (tmp_path / "to").mkdir()
+    with closing(open_store(tmp_path / "to")) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -41,14 +51,14 @@ def changed(line: bytes, **fields: Any) -> bytes:
     return json.dumps(json.loads(line) | fields).encode() + b"\n"
 
 
-def test_a_run_comes_back_and_exports_to_the_same_bytes(store: Store, lines: list[bytes], tmp_path: Path):
-    """Header, results, answers, ledger and state are those of the first store."""
-    taken = take(store, lines)
-    export_run(store, store.run(RUN), tmp_path / "again.jsonl")
+def test_a_run_comes_back_and_exports_to_the_same_bytes(every_store: Store, lines: list[bytes], tmp_path: Path):
+    """Header, results, answers, ledger and state are those of the first every_store."""
+    taken = take(every_store, lines)
+    export_run(every_store, every_store.run(RUN), tmp_path / "again.jsonl")
 
     assert (("complete", ["a", "b"], []), b"".join(lines)) == (taken, (tmp_path / "again.jsonl").read_bytes())
     assert ([result("a"), result("b")], header(), answer(), Ledger(attempts=2, paid_nanousd=14, possibly_nanousd=0, unknown=0)) == (
-        list(store.results(RUN)), store.run(RUN).header, store.find_answer("key-a"), store.ledger(RUN),
+        list(every_store.results(RUN)), every_store.run(RUN).header, every_store.find_answer("key-a"), every_store.ledger(RUN),
     )  # fmt: skip
 
 
@@ -99,14 +109,17 @@ def test_S2_a_torn_middle_line_is_refused_with_its_number(store: Store, lines: l
     assert nothing_left(store)
 
 
-def test_S8_a_duplicate_row_keeps_the_first_and_counts_every_cost(store: Store, lines: list[bytes]):
+def test_S8_a_duplicate_row_keeps_the_first_and_counts_every_cost(every_store: Store, lines: list[bytes]):
     """Results are counted once, attempts as often as they were paid."""
     second = changed(lines[2], outcome="other")
 
-    taken = take(store, [*lines[:3], second, *lines[3:6], *lines[5:]])
+    taken = take(every_store, [*lines[:3], second, *lines[3:6], *lines[5:]])
 
     assert ("complete", ["a", "b"], ["line 4: a second result of a; the first is kept"]) == taken
-    assert (["ok", "ok"], 21) == ([row.outcome for row in store.results(RUN)], store.ledger(RUN).paid_nanousd)
+    assert (["ok", "ok"], 21) == (
+        [row.outcome for row in every_store.results(RUN)],
+        every_store.ledger(RUN).paid_nanousd,
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,12 +194,12 @@ def test_nothing_may_follow_the_last_line(store: Store, lines: list[bytes], inde
 
 
 @pytest.mark.parametrize("cost", [2**63, "seven", None])
-def test_a_cost_that_is_no_amount_is_refused(store: Store, lines: list[bytes], cost: object):
-    """Beyond what the store can hold, or no number: nothing of the file is kept."""
+def test_a_cost_that_is_no_amount_is_refused(every_store: Store, lines: list[bytes], cost: object):
+    """Beyond what the every_store can hold, or no number: nothing of the file is kept."""
     with pytest.raises(DataError, match="not a line of an exported run"):
-        take(store, [*lines[:5], changed(lines[5], cost_nanousd=cost), *lines[6:]])
+        take(every_store, [*lines[:5], changed(lines[5], cost_nanousd=cost), *lines[6:]])
 
-    assert nothing_left(store)
+    assert nothing_left(every_store)
 
 
 def test_S11_a_run_id_that_is_a_path_writes_nothing(store: Store, lines: list[bytes], tmp_path: Path):
@@ -198,15 +211,15 @@ def test_S11_a_run_id_that_is_a_path_writes_nothing(store: Store, lines: list[by
     assert before == sorted(path.name for path in tmp_path.iterdir())
 
 
-def test_an_answer_that_differs_is_kept_beside_the_one_here(store: Store, lines: list[bytes]):
+def test_an_answer_that_differs_is_kept_beside_the_one_here(every_store: Store, lines: list[bytes]):
     """Two machines asked the same: the imported run shows the answer it was scored with, the key keeps the first."""
-    store.add_answer(answer("key-a", text="another"))
-    store.flush()
-    take(store, lines)
-    found = store.answers_of(RUN, [("a", 0), ("b", 0)])
+    every_store.add_answer(answer("key-a", text="another"))
+    every_store.flush()
+    take(every_store, lines)
+    found = every_store.answers_of(RUN, [("a", 0), ("b", 0)])
 
     assert ("another", [answer().text, answer().text]) == (
-        getattr(store.find_answer("key-a"), "text", None), [found["a", 0].text, found["b", 0].text],
+        getattr(every_store.find_answer("key-a"), "text", None), [found["a", 0].text, found["b", 0].text],
     )  # fmt: skip
 
 
@@ -216,17 +229,17 @@ def test_a_missing_file_is_a_problem(store: Store, tmp_path: Path):
         import_run(store, tmp_path / "none.jsonl")
 
 
-def test_a_failed_export_leaves_the_old_file(tmp_path: Path, store: Store, lines: list[bytes]):
+def test_a_failed_export_leaves_the_old_file(tmp_path: Path, every_store: Store, lines: list[bytes]):
     """All or nothing: no half file under the name, and none beside it."""
-    take(store, lines)
+    take(every_store, lines)
     target = tmp_path / "out" / "run.jsonl"
     target.parent.mkdir()
     target.write_text("old", "utf-8")
-    run = store.run(RUN)
-    store.close()
+    run = every_store.run(RUN)
+    every_store.close()
 
     with pytest.raises(Exception, match="closed"):
-        export_run(store, run, target)
+        export_run(every_store, run, target)
     assert ("old", ["run.jsonl"]) == (target.read_text("utf-8"), [path.name for path in target.parent.iterdir()])
 
 
