@@ -62,16 +62,20 @@ def readiness_markdown(found: Readiness) -> str:
 
 
 def readiness_page(found: Readiness) -> str:
-    """The card as a page that needs nothing else."""
-    css = asset("report.css")
+    """The card as a page that needs nothing else: each item once, then which of them serve which function."""
+    css = asset("report.css") + asset("readiness.css")
     word, text = _answer(found)
-    groups = [{"title": function.capitalize(), "rows": [
-        {"state": item.state, "tone": _TONE[item.state], "title": item.item.title, "evidence": escape(_evidence(item)),
-         "todo": escape(item.todo.words) if item.state == "FAIL" else "", "run": [escape(line) for line in item.todo.run]}
-        for item in _sorted(found) if function in item.item.functions]} for function in FUNCTIONS]  # fmt: skip
+    facts = [{"label": label, "value": escape(value)} for label, value in _facts(found)]
+    rows = [
+        {"id": item.item.id, "state": item.state, "tone": _TONE[item.state], "title": item.item.title, "evidence": escape(_evidence(item)),
+         "functions": ", ".join(item.item.functions), "todo": escape(item.todo.words) if item.state == "FAIL" else "",
+         "run": "\n".join(escape(line) for line in item.todo.run) if item.state == "FAIL" else ""}
+        for item in _sorted(found)]  # fmt: skip
+    served = {function: [row for row in rows if function in row["functions"].split(", ")] for function in FUNCTIONS}
+    groups = [{"title": function.capitalize(), "passed": sum(row["state"] == "PASS" for row in serving), "rows": serving} for function, serving in served.items()]  # fmt: skip
     page: str = environment().render_template(
         "readiness.html", title=f"{found.asked.name}: readiness", css=css, csp=policy(css), word=word, tone="good" if word == "READY" else "bad",
-        name=found.asked.name, headline=escape(text), facts=[{"label": label, "value": escape(value)} for label, value in _facts(found)],
+        name=found.asked.name, headline=escape(text), about=facts[:2], facts=facts[2:], rows=rows,
         groups=groups, footer=f"promptops {__version__}; subject {found.subject}; commit {found.commit}",
     )  # fmt: skip
     return page
@@ -89,7 +93,7 @@ def _about(found: Readiness) -> str:
 
 def _facts(found: Readiness) -> list[tuple[str, str]]:
     return [("Purpose", found.description or "not stated"), ("Owners", ", ".join(found.owners) or "not stated"), ("Model", found.model),
-            ("Served", f"{found.asked.channel}: {found.live or 'nothing'}"), ("Commit", found.commit[:12]), ("Looked at", found.at)]  # fmt: skip
+            ("Served", f"{found.asked.channel}: {found.live or 'nothing'}"), ("Commit", found.commit[:12]), ("Looked at", found.at[:16].replace("T", " ") + " UTC")]  # fmt: skip
 
 
 def _sorted(found: Readiness) -> list[Finding]:
