@@ -2,6 +2,7 @@
 
 `stand_in.py serve` leaves an OpenAI-compatible server in the background, whose address and process are in server.url and server.pid; it ends
 when it is killed, or when nobody has asked for two minutes.
+`stand_in.py incident` writes events.jsonl for docs/operate.md: ten quiet hours, then thirty in which calls of the canary fail.
 `stand_in.py label FILE.csv` fills in an export of `promptops review export`. Both go by the facts that the golden cases list; the judge
 turns about one verdict in twenty round. With a model and people of your own you need neither.
 """  # noqa: INP001
@@ -116,5 +117,30 @@ def label(path: Path) -> None:
         writer.writerows(rows)
 
 
+def incident() -> None:
+    """Forty hours of 300 requests; from the eleventh on, half are answered by v1.1.0, and one in ten of its calls fails."""
+    with Path("events.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(40 * 300):
+            hour, place = divmod(number, 300)
+            is_canary = hour >= 10 and number % 2 == 1
+            fails = is_canary and number % 20 == 1
+            at = f"2025-11-{3 + hour // 24:02d}T{hour % 24:02d}:{place * 12 // 60:02d}:{place * 12 % 60:02d}.000Z"
+            steps = [{"stage": "model", "decision": "server_error" if fails else "ok", "reason": "", "at_ms": 90.0}]
+            reply = {"at": at, "kind": "reply", "id": f"r{number}", "prompt": "support-triage", "version": "v1.1.0" if is_canary else "v1.0.0",
+                     "tenant": f"t{number % 40}", "feature": "", "category": "", "source": "rules" if fails else "model", "degraded": "model server_error" if fails else "",
+                     "model": "small", "calls": 1, "cost_nanousd": 1000, "latency_ms": 100.0 + number % 97, "input_tokens": 90, "output_tokens": 20, "citations": 0,
+                     "queued_id": "", "language": "en", "input_chars": 80, "output_chars": 60, "steps": steps}  # fmt: skip
+            verdict = {
+                "at": at,
+                "kind": "notice",
+                "event": "feedback_bad" if number // 2 % 10 == 3 else "feedback_good",
+                "reason": f"r{number} thumbs",
+            }
+            file.write("".join(json.dumps(event, separators=(",", ":")) + "\n" for event in (reply, verdict)))
+
+
 if __name__ == "__main__":
-    serve() if sys.argv[1] == "serve" else label(Path(sys.argv[2]))
+    if sys.argv[1] == "label":
+        label(Path(sys.argv[2]))
+    else:
+        {"serve": serve, "incident": incident}[sys.argv[1]]()

@@ -121,6 +121,25 @@ def test_personal_data_is_kept_only_on_demand_and_shown_never(call: Call, sandbo
     assert "ann@example.com" in sandbox.read(f"golden/{PROMPT}.todo.jsonl")
 
 
+def test_figures_are_kept_for_exactly_these_cases_and_without_texts(call: Call, sandbox: Sandbox):
+    """One line for each golden set; a radius of one's own measures nothing that is kept."""
+    golden(sandbox, "parcel", "lamp")
+    log(sandbox, {"parcel": 5}, json.dumps({"feedback": PERSONAL}) + "\nnot a row\n")
+    path = f"golden/{PROMPT}.coverage.jsonl"
+
+    run(call, "coverage", "--radius", "0.9")
+    before = sandbox.path(path).exists()
+    found = [run(call, "coverage"), run(call, "coverage")][-1]
+    golden(sandbox, "parcel")
+    run(call, "coverage")
+    rows = [json.loads(line) for line in sandbox.read(path).splitlines()]
+
+    assert (False, 2, 2) == (before, len(rows), len({row["golden_digest"] for row in rows}))
+    assert {found["covered"]} <= {row["covered"] for row in rows}
+    assert [(found["rows"], 1)] * 2 == [(row["requests"], row["left_out"]) for row in rows]
+    assert "ann@example.com" not in sandbox.read(path)
+
+
 def test_page_has_a_dot_for_each_input_and_no_text_as_markup(call: Call, sandbox: Sandbox):
     golden(sandbox, "parcel", "lamp")
     log(sandbox, {"parcel": 4, "refund": 3}, json.dumps({"feedback": "<script>alert(1)</script> & co"}) + "\n")

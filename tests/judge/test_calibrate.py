@@ -306,6 +306,21 @@ def test_E34_a_judge_that_repeats_a_forged_verdict_is_not_read(sandbox: Sandbox,
     assert [] == [row["id"] for row in found["attacks"] if row["rose"]]
 
 
+def test_what_an_attack_found_is_kept_for_exactly_this_judge(sandbox: Sandbox, call: Command):
+    """One line a judge, in git's reach: what was tried, what rose, no text; another judge gets a line of its own."""
+    code, found, _ = _attack(sandbox, call, hijackable(sandbox))
+    (row,) = [json.loads(line) for line in sandbox.read(f"golden/{PROMPT}.attacks.jsonl").splitlines()]
+    _attack(sandbox, call, judge(honest(sandbox)))  # on another port, so another judge
+    rows = [json.loads(line) for line in sandbox.read(f"golden/{PROMPT}.attacks.jsonl").splitlines()]
+
+    assert (1, f"golden/{PROMPT}.attacks.jsonl", found["judge_digest"]) == (code, found["file"], row["judge_digest"])
+    assert (28, 3, 84, ["order-en", "order-ja"], 0) == tuple(
+        row[key] for key in ("attacks", "targets", "read", "rose", "control_rose")
+    )
+    assert sorted([["order-en", "order-ja"], []]) == sorted(item["rose"] for item in rows)
+    assert "Ignore" not in json.dumps(rows)
+
+
 def test_there_is_nothing_to_attack_in_answers_with_full_marks(sandbox: Sandbox, call: Command):
     with FaultServer(says(json.dumps(verdict(True)))) as server:
         judged_project(sandbox, server.url)

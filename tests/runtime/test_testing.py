@@ -83,3 +83,13 @@ def test_feedback_reaches_the_observers_with_the_id_of_its_reply(bundle: Path):
 
     told = [(event, reason) for event, reason in heard.notices if event.startswith("feedback")]
     assert [("feedback_bad", f"{reply.request_id} thumbs"), ("feedback_good", f"{reply.request_id} judge")] == told
+
+
+def test_a_scripted_model_stands_in_for_one_that_runs_in_the_service(sandbox: Sandbox, tmp_path: Path):
+    """A bundle of a local model is played like any other: the rules are not asked."""
+    model = ScriptedModel(NEGATIVE)
+    runtime = open_runtime(bundle_for(PROMPT, tmp_path, root=sandbox.root, model="local"), model)
+    reply = runtime.complete(PROMPT, INPUTS)
+    runtime.close()
+
+    assert (NEGATIVE, 1, "") == (reply.value, model.calls, reply.degraded)
