@@ -19,6 +19,7 @@ from benchmarks.monitor import monitor
 from benchmarks.pages import pages
 from benchmarks.release import RELEASES
 from benchmarks.runtime import RUNTIME
+from benchmarks.scale import SCALE
 from benchmarks.service import SERVICE
 from benchmarks.shared_store import SHARED_STORE
 from benchmarks.tagged import make_repository, prompt_name
@@ -121,7 +122,7 @@ def history(folder: Path) -> Iterator[Figure]:
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "pages": pages, "monitor": monitor, "hosts": hosts, "warm": warm,
     "startup": startup, "overhead": overhead, "memory": memory, "scan": scan, "million": million, "history": history,
-    **MODEL_RUNS, **SHARED_STORE, **RELEASES, **SERVICE, **RUNTIME, **GOLDEN,
+    **MODEL_RUNS, **SHARED_STORE, **RELEASES, **SERVICE, **RUNTIME, **GOLDEN, **SCALE,
 }  # fmt: skip
 
 
