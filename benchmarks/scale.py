@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +129,8 @@ def ray_kills(folder: Path) -> Iterator[Figure]:
         point_to(root, port, "http")
         kills, child = 0, start(begin, root)
         while kills < _ROUNDS:
+            while not _sharers(child.pid) and child.poll() is None:  # what a killed driver left may still be calling
+                time.sleep(0.05)
             before = calls_of(port)
             while calls_of(port) < before + 4 and child.poll() is None:
                 time.sleep(0.01)
@@ -158,16 +159,10 @@ def ray_kills(folder: Path) -> Iterator[Figure]:
 
 def _sharers(root: int) -> list[int]:
     """Processes below a command that take shares of its run."""
-    found: list[int] = []
-    queue = [root]
-    while queue:
-        listed = subprocess.run(["ps", "--ppid", str(queue.pop()), "-o", "pid=,args="], capture_output=True, text=True, check=False).stdout  # fmt: skip
-        for line in listed.splitlines():
-            pid, _, command = line.strip().partition(" ")
-            queue.append(int(pid))
-            if "ray::Sharer" in command:
-                found.append(int(pid))
-    return found
+    found = Watched()
+    found.look(root)
+    titles = {pid: Path(f"/proc/{pid}/cmdline") for pid in found.seen}
+    return [pid for pid, title in titles.items() if title.exists() and b"ray::Sharer" in title.read_bytes()]
 
 
 SCALE: Mapping[str, Callable[[Path], Iterator[Figure]]] = {

@@ -11,6 +11,7 @@ from promptops.project.config import Config, contains_secret, resolve_model
 from promptops.project.golden import read_cases
 from promptops.project.project import Evaluable, Project
 from promptops.project.prompts import CANDIDATES, FOLDER
+from promptops.project.row_files import tree_rows
 from promptops.project.rubrics import load_rubric, rubric_names
 
 FEW_CASES = 10
@@ -107,11 +108,11 @@ def _undated_models(project: Project) -> Iterable[Problem]:
 
 def _keys_in_cases(evaluable: Evaluable) -> Iterable[Problem]:
     """Golden cases come from real traffic, and real traffic holds keys; they would be sent to a provider with every run."""
-    with evaluable.tree.open(evaluable.suite.cases_path) as file:
-        for number, line in enumerate(file, 1):
-            if contains_secret(line.decode("utf-8", "replace")):
-                yield Problem(what="a golden case holds what looks like a key", where=f"{evaluable.suite.cases_path}:{number}",
-                              why="it would be in git and sent to providers", hint="revoke it, and write a made-up one")  # fmt: skip
+    rows = tree_rows(evaluable.tree, evaluable.suite.cases_path)
+    for number, line in rows:
+        if contains_secret(line.decode("utf-8", "replace")):
+            yield Problem(what="a golden case holds what looks like a key", where=rows.where(number),
+                          why="it would be in git and sent to providers", hint="revoke it, and write a made-up one")  # fmt: skip
 
 
 def _few_cases(evaluable: Evaluable) -> Iterable[Problem]:

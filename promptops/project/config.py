@@ -327,14 +327,14 @@ def _allowed_by(environment: Mapping[str, str]) -> list[str]:
 
 
 def check_places(
-    key: Literal["store", "texts", "engine"], hosts: Sequence[str], environment: Mapping[str, str]
+    key: Literal["store", "texts", "engine", "cases"], hosts: Sequence[str], environment: Mapping[str, str]
 ) -> None:
     """Raises RefusedError for a server or bucket named by a file of the project that whoever runs this has not allowed."""
-    what = "prompts and cases" if key == "engine" else "answers, with the login of whoever runs this,"
+    what = {"engine": "prompts and cases would be sent there", "cases": "they would be read with the login of whoever runs this, and sent to a model"}  # fmt: skip
     for host in hosts:
         if host not in LOOPBACK and not any(fnmatchcase(host, pattern) for pattern in _allowed_by(environment)):
-            raise RefusedError(f"{host[:80]!r} of `{key}` is not allowed", why=f"{what} would be sent there",
-                               hint=f"if you trust it, set PROMPTOPS_ALLOWED_HOSTS={host[:80]}, or name it in PROMPTOPS_{key.upper()}")  # fmt: skip
+            raise RefusedError(f"{host[:80]!r} of `{key}` is not allowed", why=what.get(key, "answers, with the login of whoever runs this, would be sent there"),
+                               hint=f"if you trust it, set PROMPTOPS_ALLOWED_HOSTS={host[:80]}" + ("" if key == "cases" else f", or name it in PROMPTOPS_{key.upper()}"))  # fmt: skip
 
 
 def check_host(model: ModelConfig, environment: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ No list of all cases is ever made; the scan keeps about 100 bytes a row for the 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from promptops.core.jsontext import Json, JsonError, at_pointer, canonical_json,
 from promptops.core.prompt import Prompt
 from promptops.core.suite import Case, Suite, slice_rows
 from promptops.project.formats import format_problems, format_schema
-from promptops.project.jsonlines import MAX_PROBLEMS, numbered, take_rows
+from promptops.project.jsonlines import MAX_PROBLEMS, take_rows
+from promptops.project.row_files import tree_rows
+from promptops.project.spill import SortedRecords
 from promptops.project.tree import Tree
 
 _MAX_ROWS = 200_000
@@ -38,9 +40,10 @@ class GoldenScan:
 
 def scan_golden(tree: Tree, suite: Suite, prompt: Prompt, *, max_case_bytes: int) -> GoldenScan:
     """Check every row. Raises DataError that lists every bad line (at most 1000), or says that there is no case."""
-    scanner = _Scanner(suite, prompt, max_case_bytes)
+    stream = tree_rows(tree, suite.cases_path)
+    scanner = _Scanner(suite, prompt, max_case_bytes, stream.where)
     seen = hashlib.sha256()
-    for number, line in _lines(tree, suite.cases_path):
+    for number, line in stream:
         seen.update(line + b"\n")
         scanner.add(number, line)
     return scanner.finish(seen.digest())
@@ -54,7 +57,7 @@ def read_cases(tree: Tree, suite: Suite, expected: GoldenScan) -> Iterator[Case]
 def read_case_lines(tree: Tree, suite: Suite, expected: GoldenScan) -> Iterator[tuple[int, bytes]]:
     """The lines of cases, numbered, for `read_case`. Raises DataError when they are not those that were scanned, at the end."""
     seen = hashlib.sha256()
-    for number, line in _lines(tree, suite.cases_path):
+    for number, line in tree_rows(tree, suite.cases_path):
         seen.update(line + b"\n")
         yield number, line
     if seen.digest() != expected.lines_digest:
@@ -75,7 +78,7 @@ def _changed(suite: Suite) -> DataError:
 
 def first_cases(tree: Tree, suite: Suite) -> Iterator[Case]:
     """The cases in file order without a scan before; a row that cannot be read ends them. Raises DataError without the file."""
-    for number, line in _lines(tree, suite.cases_path):
+    for number, line in tree_rows(tree, suite.cases_path):
         try:
             yield _case(parse_json(line), number)
         except (JsonError, LookupError, TypeError, AttributeError):
@@ -85,7 +88,7 @@ def first_cases(tree: Tree, suite: Suite) -> Iterator[Case]:
 def read_ids(tree: Tree, path: str) -> dict[str, str]:
     """Category by case id, of a file that need not fit the suite of today. Raises DataError for rows that are no cases."""
     try:
-        rows = [parse_json(line) for _, line in _lines(tree, path)]
+        rows = [parse_json(line) for _, line in tree_rows(tree, path)]
         return {str(row["id"]): str(row["category"]) for row in rows}
     except (JsonError, LookupError, TypeError) as error:
         raise DataError("not golden rows", where=path, why=str(error)) from error
@@ -98,42 +101,21 @@ def _case(row: Mapping[str, Any], number: int) -> Case:
                 group=row.get("group", ""), line=number, digest=content)  # fmt: skip
 
 
-def _lines(tree: Tree, path: str) -> Iterator[tuple[int, bytes]]:
-    try:
-        file = tree.open(path)
-    except FileNotFoundError:
-        raise DataError(
-            "file not found", where=path, hint="put the golden cases there, one JSON object a line"
-        ) from None
-    except OSError as error:
-        raise DataError("file cannot be read", where=path, why=error.strerror or "") from None
-    with file:
-        yield from numbered(file)
-
-
 def _record(row: Mapping[str, Json], number: int) -> bytes:
     """Sorts by id; ends as `_ID_END` says."""
     name: str = row["id"]
     return name.encode() + b"\0" + hashlib.sha256(canonical_json(row)).digest() + number.to_bytes(8)
 
 
-def _digest_of(records: list[bytes]) -> str:
-    """Of sorted records, without their line numbers."""
-    whole = hashlib.sha256()
-    for record in records:
-        whole.update(record[:-8])
-    return "sha256:" + whole.hexdigest()
-
-
 class _Scanner:
-    def __init__(self, suite: Suite, prompt: Prompt, max_case_bytes: int) -> None:
-        self.suite, self.prompt, self.max_case_bytes = suite, prompt, max_case_bytes
+    def __init__(self, suite: Suite, prompt: Prompt, max_case_bytes: int, place: Callable[[int], str]) -> None:
+        self.suite, self.prompt, self.max_case_bytes, self.place = suite, prompt, max_case_bytes, place
         self.where = suite.cases_path
         self.schema = format_schema("case")
         self.input_schema, self.input_names = prompt.input_schema, prompt.input_names
         self.problems: list[Problem] = []
         self.more_problems = 0
-        self.records: list[bytes] = []
+        self.records = SortedRecords()
         self.categories: Counter[str] = Counter()
         self.slices: Counter[str] = Counter()
         self.examples = {digest(dict(example.inputs)) for example in prompt.examples}
@@ -146,11 +128,11 @@ class _Scanner:
             self._problem(number, "not a valid row", why=str(error))
             return
         if not self.schema.accepts(row):
-            for problem in format_problems("case", row, lambda _: f"{self.where}:{number}"):
+            for problem in format_problems("case", row, lambda _: self.place(number)):
                 self._add_problem(problem)
             return
         self._check_row(number, row)
-        self.records.append(_record(row, number))
+        self.records.add(_record(row, number))
         category, tags = row["category"], row.get("tags", {})
         self.categories[category] += 1
         self.slices.update(slice_rows(tags, self.suite.slices))
@@ -158,9 +140,8 @@ class _Scanner:
             self._note_expected(row.get("expected", {}))
 
     def finish(self, lines_digest: bytes) -> GoldenScan:
-        self.records.sort()
-        self.find_duplicates()
-        if not self.records and not self.problems:
+        digest_of_rows = self.find_duplicates()
+        if not self.records.count and not self.problems:
             self.problems.append(Problem(what="no cases", where=self.where, hint="write at least one golden case"))
         if not self.problems:
             for pointer, name in self.unseen.items():
@@ -179,7 +160,7 @@ class _Scanner:
             self.problems.append(Problem(what=f"and {self.more_problems} more problems", where=self.where))
         if self.problems:
             raise DataError(problems=self.problems)
-        return GoldenScan(path=self.where, digest=_digest_of(self.records), count=len(self.records),
+        return GoldenScan(path=self.where, digest=digest_of_rows, count=self.records.count,
                           categories=dict(sorted(self.categories.items())), slices=dict(sorted(self.slices.items())),
                           lines_digest=lines_digest)  # fmt: skip
 
@@ -213,23 +194,32 @@ class _Scanner:
                 continue
             del self.unseen[pointer]
 
-    def find_duplicates(self) -> None:
-        """Equal ids are neighbours in the sorted records."""
+    def find_duplicates(self) -> str:
+        """The digest of all rows, in order of their ids, without line numbers; equal ids are neighbours there."""
+        whole = hashlib.sha256()
         lines: dict[bytes, list[int]] = {}
         before, previous = b"", None
         for record in self.records:
             name = record[:_ID_END]
             if name == previous:
                 lines.setdefault(name, [int.from_bytes(before[-8:])]).append(int.from_bytes(record[-8:]))
+            whole.update(record[:-8])
             before, previous = record, name
+        self.records.close()
         for name, found in lines.items():
             first, *others = sorted(found)
             for number in others:
-                self._problem(number, f"duplicate id {name.decode()!r}", why=f"line {first} has it too",
+                self._problem(number, f"duplicate id {name.decode()!r}", why=f"{self._also(first)} has it too",
                               hint="give each case its own id")  # fmt: skip
+        return "sha256:" + whole.hexdigest()
+
+    def _also(self, number: int) -> str:
+        """Another place in the same file is its line."""
+        where, _, line = self.place(number).rpartition(":")
+        return f"line {line}" if where == self.where else f"{where}:{line}"
 
     def _problem(self, number: int, what: str, *, why: str = "", hint: str = "") -> None:
-        self._add_problem(Problem(what=what, where=f"{self.where}:{number}", why=why, hint=hint))
+        self._add_problem(Problem(what=what, where=self.place(number), why=why, hint=hint))
 
     def _add_problem(self, problem: Problem) -> None:
         if len(self.problems) < MAX_PROBLEMS:
@@ -279,10 +269,9 @@ def check_rows(
     suite: Suite, prompt: Prompt, rows: Iterable[tuple[str, Mapping[str, Json]]], *, max_case_bytes: int
 ) -> tuple[Problem, ...]:
     """What is wrong with each row of another file (`where` is `file:line`) as a case of this suite; nothing is said of the set."""
-    scanner = _Scanner(suite, prompt, max_case_bytes)
+    scanner = _Scanner(suite, prompt, max_case_bytes, lambda number: f"{scanner.where}:{number}")
     for where, row in rows:
         scanner.where, _, number = where.rpartition(":")
         scanner.add(int(number), canonical_json(dict(row)))
-    scanner.records.sort()
     scanner.find_duplicates()
     return tuple(scanner.problems)

@@ -13,6 +13,7 @@ from promptops.project.golden_table import from_table, read_csv, to_table, write
 from promptops.project.lock import store_lock
 from promptops.project.project import Project
 from promptops.project.prompts import load_prompt
+from promptops.project.row_files import is_url, tree_rows
 from promptops.project.suites import load_suite
 
 Form = Literal["csv", "jsonl"]
@@ -106,6 +107,7 @@ def import_rows(
     problems = check_rows(suite, prompt, zip(rows.where, rows.values, strict=True), max_case_bytes=project.config.max_case_bytes)  # fmt: skip
     if problems:
         raise DataError(problems=problems)
+    refuse_to_write(suite.cases_path)
     (project.root / STORE_FOLDER).mkdir(exist_ok=True)
     with store_lock(project.root / STORE_FOLDER, timeout_s=_LOCK_WAIT_S, name=f"golden-{name}", what=suite.cases_path):
         old = _old_lines(project, suite.cases_path)
@@ -177,7 +179,16 @@ def write_lines(path: Path, lines: Sequence[bytes]) -> None:
         raise DataError("file cannot be written", where=str(path), why=error.strerror or "", hint="what was there before is unchanged") from error  # fmt: skip
 
 
+def refuse_to_write(path: str) -> None:
+    """Raises DataError for cases that are no JSONL file of the project: those are made elsewhere, and read here."""
+    if is_url(path) or not path.endswith(".jsonl"):
+        raise DataError("the cases of this suite are read only", where=path[:200], why="only a .jsonl file in golden/ is written to",
+                        hint="change them where they are made, or name a .jsonl file as `cases`")  # fmt: skip
+
+
 def _old_lines(project: Project, path: str) -> dict[str, bytes]:
+    if is_url(path) or not path.endswith(".jsonl"):
+        return {str(parse_json(line)["id"]): line for _, line in tree_rows(project.tree, path)}
     try:
         raw = project.tree.read(path)
     except FileNotFoundError:

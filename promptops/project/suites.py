@@ -17,6 +17,7 @@ from promptops.core.suite import CATEGORY, GatePolicy, JudgeConfig, ReviewPolicy
 from promptops.project.formats import format_problems
 from promptops.project.prompts import FOLDER as PROMPTS
 from promptops.project.prompts import load_schema, place_of
+from promptops.project.row_files import is_url
 from promptops.project.tree import Tree, read_text
 from promptops.project.yamltext import Document, parse_yaml
 
@@ -46,9 +47,13 @@ def load_suite_paths(tree: Tree, name: str) -> list[str]:
     cases, rubric = value.get("cases"), value.get("rubric")
     return [
         where,
-        *([f"{FOLDER}/{cases}"] if isinstance(cases, str) else []),
+        *([f"{FOLDER}/{cases}"] if isinstance(cases, str) and not is_url(cases) else []),
         *([f"rubrics/{rubric}.yaml"] if isinstance(rubric, str) else []),
     ]
+
+
+def _cases_path(cases: str) -> str:
+    return cases if is_url(cases) else f"{FOLDER}/{cases}"
 
 
 class _Builder:
@@ -84,7 +89,7 @@ class _Builder:
         if self.problems:
             raise DataError(problems=sorted(self.problems, key=place_of))
         return Suite(
-            name=self.name, prompt=value["prompt"], cases_path=f"{FOLDER}/{value['cases']}", checks=common,
+            name=self.name, prompt=value["prompt"], cases_path=_cases_path(value["cases"]), checks=common,
             by_category=by_category, categories=tuple(categories), slices=slices, rubric=(judge.rubric if judge else "") or value.get("rubric", ""),
             judge=judge, gate=gate, review=ReviewPolicy(**value["review"]) if "review" in value else None,
             settings=self._settings(by_category, common),

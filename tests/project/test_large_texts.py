@@ -139,21 +139,22 @@ def test_a_copied_run_brings_its_large_texts(address: StoreAddress, store: Store
 def test_a_store_without_the_column_is_brought_up_to_date(
     postgres_url: str, tmp_path: Path, postgres_server: PostgresServer
 ):
-    """Tables of the first version: the second is added, rows stay, and both are in the table of versions."""
+    """Tables of the first version: what later ones brought is added, rows stay, and all are in the table of versions."""
     database = postgres_url.rpartition("/")[2]
     address = StoreAddress(root=tmp_path, url=postgres_url)
     with closing(open_store(address)) as store:
         write(store, a="kept")
     postgres_server.execute(
         "alter table promptops.answers drop column text_sha256",
-        "delete from promptops.migrations where version = 2",
+        "drop table promptops.seats",
+        "delete from promptops.migrations where version >= 2",
         database=database,
     )
     with closing(open_store(address)) as store:
         found = store.find_answer("key-a")
 
     assert answer(text="kept") == found
-    assert [(1,), (2,)] == postgres_server.execute(
+    assert [(1,), (2,), (3,)] == postgres_server.execute(
         "select version from promptops.migrations order by version", database=database
     )
 

@@ -6,6 +6,7 @@ from promptops.core.errors import DataError, EvaluationError
 from promptops.core.jsontext import canonical_json
 from promptops.project.config import has_table
 from promptops.project.golden import read_ids
+from promptops.project.golden_import import refuse_to_write
 from promptops.project.interop.draft import Draft, DraftPrompt, case_row, check_files, render_files, unique, write_files
 from promptops.project.interop.losses import Losses
 from promptops.project.project import open_project
@@ -50,6 +51,7 @@ def _add_cases(draft: Draft, prompt: DraftPrompt, folder: Path, *, write: bool) 
     loaded = load_prompt(tree, prompt.name)
     suite = load_suite(tree, prompt.name, loaded)
     losses = Losses([fate for fate in draft.fates if fate.what != "prompt"])
+    refuse_to_write(suite.cases_path)
     known = set(read_ids(tree, suite.cases_path))
     rows: list[bytes] = []
     for case in prompt.cases:
