@@ -169,6 +169,8 @@ def _checked(document: dict[str, Json], faults: list[str]) -> Matcher:
     weights, embedder, evidence = (_object(document, name, faults) for name in ("weights", "embedder", "evidence"))
     if set(weights) != set(FEATURES):
         faults.append("weights are not those of the known features")
+    if "weights" not in embedder:
+        faults.append("no 'embedder.weights'")
     features = _object(embedder, "weights", faults)
     if embedder.get("name") != "lexical" or embedder.get("hash_bits") != HASH_BITS:
         faults.append("embedder is not the built-in one")

@@ -279,6 +279,8 @@ def _weights(document: Mapping[str, Json], name: str, faults: list[str]) -> dict
 
 
 def _terms(text: Mapping[str, Json], faults: list[str]) -> Iterator[tuple[int, tuple[float, float]]]:
+    if "terms" not in text:
+        faults.append("no 'text.terms'")
     terms = _part(text, "terms", faults)
     if len(terms) > MAX_TERMS:
         faults.append(f"text.terms: {len(terms)} entries; {MAX_TERMS} is the most")

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from promptops.core.schema import JsonSchema
 
-BundleFormat = Literal["manifest", "models", "prompt", "knowledge", "guardrails", "runtime", "classifier"]
-BUNDLE_FORMATS: tuple[BundleFormat, ...] = ("manifest", "models", "prompt", "knowledge", "guardrails", "runtime", "classifier")  # fmt: skip
+BundleFormat = Literal[
+    "manifest", "models", "prompt", "knowledge", "guardrails", "runtime", "classifier", "router", "cache"
+]
+BUNDLE_FORMATS: tuple[BundleFormat, ...] = ("manifest", "models", "prompt", "knowledge", "guardrails", "runtime", "classifier", "router", "cache")  # fmt: skip
 
 
 def bundle_format_text(name: BundleFormat) -> str:
