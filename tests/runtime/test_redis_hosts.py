@@ -257,12 +257,12 @@ def test_TLS_is_checked_and_the_password_is_in_no_message(
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
-        ("redis://u:pw@h:1/2", "redis://h:1"),
-        ("rediss://:pw@h", "rediss://h:6379"),
+        ("redis://u:pw@h:1/2", "redis://h:1/2"),
+        ("rediss://:pw@h", "rediss://h:6379/0"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
         (
             "redis+sentinel://:pw@a,b:2,[::1]:3/main/4?sentinel_password=pw&replicas=1",
-            "redis+sentinel://a:26379,b:2,[::1]:3/main",
+            "redis+sentinel://a:26379,b:2,[::1]:3/main/4",
         ),
         ("rediss+cluster://u:p%2Fw@a:1,b:2", "rediss+cluster://a:1,b:2"),
     ],

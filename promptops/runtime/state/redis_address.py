@@ -41,10 +41,12 @@ class RedisAddress:
     def __str__(self) -> str:
         scheme = ("rediss" if self.tls else "redis") + ("" if self.kind == "server" else f"+{self.kind}")
         place = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        if self.socket:
+            return f"unix://{self.socket}"
         return (
-            f"unix://{self.socket}"
-            if self.socket
-            else f"{scheme}://{place}" + (f"/{self.service}" if self.service else "")
+            f"{scheme}://{place}"
+            + (f"/{self.service}" if self.service else "")
+            + (f"/{self.db}" if self.kind != "cluster" else "")
         )
 
     def without_secrets(self, text: str) -> str:

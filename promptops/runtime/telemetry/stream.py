@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from promptops.core.errors import DataError
 from promptops.runtime.state.base import StateError
+from promptops.runtime.state.redis_address import is_redis, parse_redis
 from promptops.runtime.state.redis_link import RedisLink
 from promptops.runtime.telemetry.events import KEEP_DAYS
 from promptops.runtime.telemetry.outbox import DAY_S, Outbox
@@ -14,8 +16,8 @@ from promptops.runtime.telemetry.outbox import DAY_S, Outbox
 if TYPE_CHECKING:
     import redis
 
-REDIS = ("redis://", "rediss://", "unix://")
-"""How addresses of Redis begin."""
+__all__ = ["EventStream", "EventsStream", "is_redis", "shown_address", "stream_key"]
+
 MAX_EVENTS = 1_000_000
 _TOLD_MS = 600_000
 _PAGE = 2000
@@ -49,14 +51,15 @@ return {#found, last, added, ids, table.concat(lines)}
 """
 
 
-def is_redis(address: str) -> bool:
-    return address.startswith(REDIS)
-
-
 def shown_address(address: str) -> str:
-    """An address without the password in it."""
+    """An address without a password in it."""
     scheme, separator, rest = address.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    if not is_redis(address):
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    try:
+        return str(parse_redis(address))
+    except DataError:
+        return f"{scheme}://"
 
 
 def stream_key(namespace: str) -> str:
@@ -72,11 +75,12 @@ class EventsStream(Outbox):
     """
 
     def __init__(
-        self, url: str, *, namespace: str = "promptops", salt: str = "", content: bool = False, mask: bool = True, max_events: int = MAX_EVENTS,
+        self, url: str, *, namespace: str = "", salt: str = "", content: bool = False, mask: bool = True, max_events: int = MAX_EVENTS,
         keep_days: float = KEEP_DAYS, timeout_s: float = 1.0, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         super().__init__(salt=salt, content=content, mask=mask, clock=clock)
-        self._link, self._key = RedisLink(url, timeout_s=timeout_s, connections=2), stream_key(namespace)
+        self._link = RedisLink(url, timeout_s=timeout_s, connections=2)
+        self._key = stream_key(namespace or self._link.address.namespace)
         self._max_events, self._keep_ms = max_events, round(keep_days * DAY_S * 1000)
         self._sent: tuple[list[bytes], str] = ([], "")
 
@@ -92,8 +96,9 @@ class EventsStream(Outbox):
 class EventStream:
     """Reads the events of a Redis stream from its beginning, and goes on from where it stopped."""
 
-    def __init__(self, url: str, *, namespace: str = "promptops", timeout_s: float = 5.0) -> None:
-        self._link, self._key = RedisLink(url, timeout_s=timeout_s, connections=2), stream_key(namespace)
+    def __init__(self, url: str, *, namespace: str = "", timeout_s: float = 5.0) -> None:
+        self._link = RedisLink(url, timeout_s=timeout_s, connections=2)
+        self._key = stream_key(namespace or self._link.address.namespace)
         self._last = b"0"
         self._added: int | None = None
         self.lost = 0
