@@ -88,7 +88,7 @@ def _operations(net: Any, port: int) -> Iterator[Figure]:
     """What one host costs Redis, counted by Redis (INFO commandstats), without the looks at flags and at what was counted."""
     net.all("ask", [1], count=20)
     net.all("settled", [1])
-    for what, text, target in (("miss", "", 4), ("hit", "the same", 1)):
+    for what, text, target in (("miss", "", 4.1), ("hit", "the same", 1.1)):
         if text:
             net.all("ask", [1], count=1, text=text)
             net.all("settled", [1])

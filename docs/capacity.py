@@ -22,6 +22,8 @@ TTL_S = 3600
 QUESTIONS = MAX_ROWS
 ANSWER_BYTES, ENTRY_BYTES, EVENT_BYTES, STORED_CASE_BYTES = 1_000, 600, 670, 760
 EVENT_DAYS = 30
+# Of each process in a second: flags four times, shared questions twice, breakers and what was counted once.
+LOOKS = 8
 # What one unit of a resource is.
 CORE_BUSY = 0.6
 PROVIDER_TPM, PROVIDER_RPM = 2_000_000, 10_000
@@ -102,7 +104,7 @@ def serving(rate: float, found: Figures) -> dict[str, float]:
     processes = max(2, ceil((core_ms + rate * found.event_us / 1e3) / 1e3 / CORE_BUSY))
     return {
         "calls": asked, "cores": (core_ms + rate * found.event_us / 1e3) / 1e3, "usd_day": asked * 86_400 * call_usd(), "in_flight": asked * MODEL_S, "processes": processes,
-        "redis_calls": redis_calls + processes * 7, "redis_busy": redis_us / 1e6, "tokens_minute": asked * 60 * (INPUT_TOKENS + OUTPUT_TOKENS),
+        "redis_calls": redis_calls + processes * LOOKS, "redis_busy": redis_us / 1e6, "tokens_minute": asked * 60 * (INPUT_TOKENS + OUTPUT_TOKENS),
         "redis_gib": asked * TTL_S * (ANSWER_BYTES + ENTRY_BYTES + found.question_bytes) / 2**30, "events_gib_day": rate * 86_400 * EVENT_BYTES / 2**30,
         "share": 0.1 / processes, "similar_s": min(TTL_S, QUESTIONS / asked),
     }  # fmt: skip

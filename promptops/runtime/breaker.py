@@ -60,6 +60,8 @@ class Breaker:
         self._pause_s = settings.open_s
         self._round = self._probes = self._good = 0
         self._round_ends = 0.0
+        self._opened_at = self._closed_at = clock()
+        self._heard = False
         self.forced: Forced = ""
 
     @property
@@ -117,6 +119,29 @@ class Breaker:
                 if permit.probe == self._round and self._state == "half-open":
                     self._probes -= 1
 
+    def seen_open(self) -> tuple[float, float] | None:
+        """(seconds since it opened, seconds until it tries again) of a breaker that opened by what it saw itself; else None."""
+        with self._lock:
+            now = self._clock()
+            if self._state != "open" or self._heard or now >= self._until:
+                return None
+            return now - self._opened_at, self._until - now
+
+    def hear(self, *, age_s: float, left_s: float, reason: str) -> None:
+        """Others opened theirs `age_s` ago, for `left_s` more: a closed one opens for as long, unless it has closed since then."""
+        with self._lock:
+            now = self._clock()
+            if (
+                self._state != "closed"
+                or self.forced
+                or left_s <= 0
+                or (self._closed_at > self._opened_at and self._closed_at > now - age_s)
+            ):
+                return
+            pause_s, self._pause_s = self._pause_s, min(left_s, self._settings.longest_open_s)
+            self._open(reason, now)
+            self._pause_s, self._heard = pause_s, True
+
     def _begin_round(self) -> None:
         self._state = "half-open"
         self._round += 1
@@ -134,7 +159,7 @@ class Breaker:
         else:
             self._good += 1
             if self._good >= self._settings.probes:
-                self._state = "closed"
+                self._state, self._closed_at = "closed", now
                 self._pause_s = self._settings.open_s
                 self._recent.clear()
                 self._failed = self._slow = 0
@@ -170,7 +195,7 @@ class Breaker:
         return ""
 
     def _open(self, reason: str, now: float) -> None:
-        self._state = "open"
+        self._state, self._heard, self._opened_at = "open", False, now
         self._until = now + self._pause_s
         self._recent.clear()
         self._failed = self._slow = 0

@@ -22,6 +22,7 @@ from promptops.runtime.state import MemoryState, State, StateError
 if TYPE_CHECKING:
     from promptops.core.jsontext import Json
     from promptops.core.money import Price
+    from promptops.runtime.board import Board
     from promptops.runtime.semantic import SemanticCache
     from promptops.runtime.warm import Warm
 
@@ -44,6 +45,21 @@ class Shared:
     flights: Flights = field(default_factory=Flights)
     breakers: dict[tuple[str, BreakerSettings], Breaker] = field(default_factory=dict)
     latencies: dict[str, Latencies] = field(default_factory=dict)
+    board: "Board | None" = None
+
+    def share_breakers(self) -> None:
+        """Exchange open breakers with other processes, where the state can."""
+        from promptops.runtime.board import Board, SharesBreakers
+
+        if isinstance(self.state, SharesBreakers):
+            self.board = Board(self.state, self._by_place)
+            self.board.start()
+
+    def _by_place(self) -> dict[str, list[Breaker]]:
+        found: dict[str, list[Breaker]] = {}
+        for (place, _), breaker in list(self.breakers.items()):
+            found.setdefault(place, []).append(breaker)
+        return found
 
     def later(self, state: State, call: Callable[[], Any]) -> None:
         """Do what nobody waits for: at once where that takes no time, else in a worker thread."""

@@ -93,6 +93,7 @@ class Runtime:
             observers=tuple(observers), queue=queue, budgets=budget_rules(budgets), workers=Workers(), clock=clock,
             wall_clock=wall_clock,
         )  # fmt: skip
+        shared.share_breakers()
         endpoints = {"*": models} if isinstance(models, Endpoint) else dict(models or {})
         trust = Trust(keys=tuple(trusted_keys), digest=digest, unsigned=allow_unsigned)
         return cls(Path(path), trust, shared, endpoints=endpoints, clients=dict(clients or {}), retrievers=dict(retrievers or {}), databases=dict(databases or {}), poll_s=poll_s)  # fmt: skip
@@ -197,6 +198,8 @@ class Runtime:
         workers, models = self._shared.workers, self._serving.models
         for lane in (*self._serving.live.values(), *self._serving.canary.values()):
             lane.close()
+        if self._shared.board is not None:
+            self._shared.board.close()
         if workers.has_loop:
             workers.submit(models.close()).result(5)
         workers.close()
@@ -369,6 +372,7 @@ class Runtime:
         shared.breakers.clear()
         shared.latencies.clear()
         shared.state.after_fork()
+        shared.share_breakers()
         shared.local.after_fork()
         self._shadows = set()
         self._serving.models.after_fork()

@@ -55,7 +55,7 @@ class Warm:
 
     def start(self) -> None:
         arguments = (weakref.ref(self), self._stop, self._poll_s)
-        self._thread = threading.Thread(target=_follow, args=arguments, name="promptops-warm", daemon=True)
+        self._thread = threading.Thread(target=follow, args=arguments, name="promptops-warm", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -84,6 +84,9 @@ class Warm:
         from promptops.runtime.state.redis_questions import Gone
 
         self._pending.append(Gone(tenant=tenant, partition=partition, key=key))
+
+    def alone(self, reason: str) -> None:
+        self._notice("semantic_alone", reason)
 
     def exchange(self) -> None:
         """Load all the first time, else take in what others changed; then tell them. Raises StateError."""
@@ -154,21 +157,32 @@ class Warm:
                 raise
 
 
-def _follow(reference: "weakref.ref[Warm]", stop: threading.Event, poll_s: float) -> None:
-    said = ""
+class Follower(Protocol):
+    """What a thread keeps going."""
+
+    def exchange(self) -> None: ...
+
+    def alone(self, reason: str) -> None:
+        """Told once when an exchange fails after one that did not."""
+        ...
+
+
+def follow(reference: "Callable[[], Follower | None]", stop: threading.Event, poll_s: float) -> None:
+    """Exchange every `poll_s` seconds, until told to stop or until it is gone (`reference` is weak)."""
+    failing = False
     while True:
-        warm = reference()
-        if warm is None:
+        follower = reference()
+        if follower is None:
             return
         try:
-            warm.exchange()
-            said = ""
+            follower.exchange()
+            failing = False
         except StateError as error:
-            if not said:
-                said = str(error)
-                warm._notice("semantic_alone", said[:200])  # noqa: SLF001
+            if not failing:
+                failing = True
+                follower.alone(str(error)[:200])
         except Exception:  # noqa: BLE001 - a cache is never worth an end of its thread
-            _LOG.exception("shared questions could not be exchanged")
-        del warm
+            _LOG.exception("what replicas share could not be exchanged")
+        del follower
         if stop.wait(poll_s):
             return

@@ -31,7 +31,7 @@ def test_what_a_rate_takes_is_as_by_hand(capacity: dict[str, Any]):
 
     assert {
         "calls": 600, "cores": pytest.approx(0.6 * 1.5 + 0.3 * 0.1 + 0.1 * 0.6 + 0.02), "usd_day": pytest.approx(600 * 86_400 * 0.000135), "in_flight": 600,
-        "processes": 2, "redis_calls": 600 * 4 + 500 + 14, "redis_busy": pytest.approx(0.031), "tokens_minute": 600 * 60 * 600,
+        "processes": 2, "redis_calls": 600 * 4 + 500 + 16, "redis_busy": pytest.approx(0.031), "tokens_minute": 600 * 60 * 600,
         "redis_gib": pytest.approx(600 * 3_600 * 2_000 / 2**30), "events_gib_day": pytest.approx(1_000 * 86_400 * 670 / 2**30), "share": 0.05,
         "similar_s": pytest.approx(100_000 / 600),
     } == load  # fmt: skip
@@ -69,7 +69,8 @@ def test_a_request_makes_as_many_redis_calls_as_is_computed_with(capacity: dict[
         workers.pool.shutdown(wait=True)
         workers._pool = None
         stats = say(server.port, "INFO", "commandstats")
-        return int(stats.partition("cmdstat_evalsha:calls=")[2].partition(",")[0]) / len(texts)
+        counted = int(stats.partition("cmdstat_evalsha:calls=")[2].partition(",")[0])
+        return round(counted / len(texts))  # a thread looks at breakers once a second beside them
 
     calls(["first"])
     counted = calls([f"question {number}" for number in range(50)]), calls(["first"] * 50)

@@ -17,6 +17,7 @@ from promptops.runtime.state.redis_link import RedisLink
 if TYPE_CHECKING:
     import redis
 
+    from promptops.runtime.board import Report
     from promptops.runtime.state.redis_questions import RedisQuestions
 
 _NOW = """
@@ -161,6 +162,27 @@ for i = 1, #names, 2 do
 end
 return {#names / 2, dropped}
 """
+# KEYS: reports. ARGV: now, host, process, then place, age and seconds left of each. Answers place, host, process, age, left of the others.
+_BREAKERS = (
+    _NOW
+    + """
+local all, out = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #all, 2 do
+  local report = cjson.decode(all[i + 1])
+  if report[3] == ARGV[3] or report[5] <= now then
+    redis.call('HDEL', KEYS[1], all[i])
+  else
+    out[#out + 1] = {report[1], report[2], report[3], string.format('%.3f', now - report[4]), string.format('%.3f', report[5] - now)}
+  end
+end
+for i = 4, #ARGV, 3 do
+  local at, left = now - tonumber(ARGV[i + 1]), now + tonumber(ARGV[i + 2])
+  redis.call('HSET', KEYS[1], ARGV[3] .. ARGV[i], cjson.encode({ARGV[i], ARGV[2], ARGV[3], at, left}))
+end
+if #ARGV > 3 then redis.call('EXPIRE', KEYS[1], 3600) end
+return out
+"""
+)
 _EXACT = 2**53
 _SHARDS = 64
 _RECOUNT_S = 3.0
@@ -226,6 +248,20 @@ class RedisState:
             total += dropped
             if not taken:
                 return total
+
+    def open_breakers(self, host: str, process: str, own: "Sequence[Report]") -> "list[Report]":
+        """Replace what a process reported of its breakers by `own`; what all others report."""
+        from promptops.runtime.board import Report
+
+        arguments: list[Any] = [self._now, host, process]
+        for item in own:
+            arguments += [item.place, f"{item.age_s:.3f}", f"{item.left_s:.3f}"]
+        rows = self._slow.run(_BREAKERS, [f"{{{self._namespace}}}:breakers"], arguments)
+        texts = ([value.decode("utf-8", "replace") for value in row] for row in rows)
+        return [
+            Report(place=place, host=name, process=other, age_s=float(age), left_s=float(left))
+            for place, name, other, age, left in texts
+        ]
 
     def questions(self, release: str) -> "RedisQuestions":
         """Questions that all replicas of a release share (`promptops.runtime.warm`)."""
