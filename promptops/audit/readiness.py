@@ -254,6 +254,8 @@ class _Look:
         model = self.shipped.model
         if model.provider != "local" and not model.price.output_nanousd_per_mtok:
             return Seen(passed=False, what=f"the price of {model.alias} is not configured, so no budget in money can count it")  # fmt: skip
+        if isinstance(self._bundle, Seen):
+            return self._bundle
         if model.provider == "local" and not any(rule.requests or rule.tokens for rule in rules):
             return Seen(passed=True, what=f"{model.alias} runs in the service and costs nothing; budgets: {', '.join(rule.name for rule in rules)}")  # fmt: skip
         return self._simulated(retry_loop, rules)

@@ -392,6 +392,33 @@ def test_what_is_to_be_done_can_be_pasted(ana: Clone) -> None:
             assert (0, []) == (found.code, [option for option in options if option not in found.out]), command
 
 
+def test_a_rollback_is_prepared_by_the_commands_that_are_shown(ana: Clone) -> None:
+    """On a channel without anything the released version is promoted; then it says how a second one is made."""
+    todo = []
+    for _ in range(2):
+        found = look(ana, "--channel", "staging").json
+        todo.append(next(item["run"] for item in found["items"] if item["id"] == "rollback"))
+        if len(todo) == 1:
+            done(ana, *shlex.split(todo[0][0])[1:])
+
+    assert [f"promptops promote {NAME}@v1.1.0 --to staging"] == todo[0]
+    assert [
+        f"promptops eval {NAME} --against prompt/{NAME}/v1.1.0",
+        f"promptops approve {NAME}",
+        f"promptops release {NAME}",
+    ] == todo[1]
+
+
+def test_L9_a_prompt_that_is_not_there_is_one_document_of_json(ana: Clone) -> None:
+    """Exit 2, stdout is JSON and nothing else; an unknown form of card is refused before anything is looked at."""
+    missing = ana.call("readiness", "feedback-sentimental", "--json")
+    card = ana.call("readiness", NAME, "-o", "card.pdf")
+
+    assert (2, 2, 2) == (missing.code, missing.json["error"]["exit_code"], card.code)
+    assert NAME in missing.out
+    assert ".html, .md, .json" in card.err
+
+
 @pytest.mark.parametrize("model", ["local", "small"])
 def test_a_fresh_project_fails_for_true_reasons(tmp_path: Path, model: str) -> None:
     """The starter project, with a model that runs in the service and with one of a provider: nothing crashes, and each failure says what to do."""

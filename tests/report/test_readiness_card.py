@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from evaluations import Call
 
-from browser import chromium, requests_of
+from browser import accessibility, chromium, requests_of
 from conftest import PROMPT, Sandbox
 
 WAIVER = "promptops: 1\nwaivers:\n  - {item: slo, by: ana, why: %s, until: '2020-01-01'}\n"
@@ -56,25 +56,6 @@ def test_the_card_has_no_accessibility_violation(
     scheme: str, width: int, sandbox: Sandbox, call: Call, browser: Any
 ) -> None:
     """axe finds nothing in light and dark, on a phone and at a desk; nothing is wider than the screen."""
-    from axe_core_python.selenium import Axe
-
     card(sandbox, call, "Says how customers feel, in a word that is rather long: Donaudampfschifffahrtsgesellschaft")
-    page = sandbox.path("card.html")
-    page.write_text(page.read_text().replace("style-src ", "script-src 'unsafe-inline' 'unsafe-eval'; style-src "))
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})  # fmt: skip
-    try:
-        browser.get(page.as_uri())
-        violations = Axe().run(browser)["violations"]
-        overflow = browser.execute_script(
-            "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
-    assert ([], 0) == (
-        [(item["id"], [node["html"][:120] for node in item["nodes"]][:3]) for item in violations],
-        overflow,
-    )
+    assert ([], 0) == accessibility(browser, sandbox.path("card.html"), scheme=scheme, width=width)
