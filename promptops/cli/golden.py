@@ -1,13 +1,15 @@
 """promptops golden ...: the cases a prompt is measured on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from promptops.core.errors import DataError, ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from promptops.audit.candidates import Candidates
     from promptops.evaluation.coverage import Ground
     from promptops.project.project import Evaluable, Project
@@ -34,6 +36,11 @@ Radius = Annotated[
     ),
 ]
 Wanted = Annotated[int, typer.Option("-k", "--cases", metavar="K", min=1, max=2000, help="So many cases.")]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", metavar="local|ray|ray://HOST:PORT", help="Where it runs; default: `engine` of the configuration, else here."),
+]  # fmt: skip
+Workers = Annotated[int | None, typer.Option(metavar="N", min=1, max=4096, help="On Ray: so many processes.")]
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -144,6 +151,8 @@ def coverage(
         bool, typer.Option("--weights", help="Print `categories:` with the traffic's shares, for the suite.")
     ] = False,
     radius: Radius = None,
+    engine: EngineName = "",
+    workers: Workers = None,
     as_json: Json = False,
 ) -> int:
     """Say how well the cases cover what users send.
@@ -162,7 +171,7 @@ def coverage(
 
     if output and output.suffix not in (".html", ".png"):
         raise DataError(f"cannot tell the format of {output.name!r}", hint="use .html or .png, or --json")
-    project, evaluable, ground = _ground(name, traffic, radius)
+    project, evaluable, ground = _ground(name, traffic, radius, engine=engine, workers=workers)
     found = ground.measure()
     shares = ground.shares([case.category for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)])
     if radius is None:
@@ -256,6 +265,58 @@ def add(
     return ExitCode.OK
 
 
+@app.command("sample")
+def sample(
+    name: Name,
+    source: Annotated[
+        str, typer.Option("--from", metavar="PLACE", help="A .jsonl, .csv or .parquet file, a folder, a pattern, or a URL of one.")
+    ],
+    by: Annotated[str, typer.Option("--by", metavar="COLUMN", help="Sample each value of it alike, as `channel` or `tags.lang`.")] = "",
+    per_stratum: Annotated[int, typer.Option("--per-stratum", metavar="N", min=1, max=10_000, help="So many of each.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**63, help="Another seed is another sample.")] = 0,
+    keep_pii: Annotated[
+        bool, typer.Option("--keep-pii", help="Do not mask e-mail, phone, card and account numbers.")
+    ] = False,
+    engine: EngineName = "",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> int:  # fmt: skip
+    """Draw a stratified sample of logs of any size, to be labelled.
+
+    Into golden/NAME.todo.jsonl, with personal data masked, as `golden add`. The same inputs count once; the same seed draws the same.
+    """
+    from promptops.cli.output import emit, emit_json
+    from promptops.core.personal import Masked
+    from promptops.evaluation.sampling import SampleSpec, sample_logs
+    from promptops.project.golden import read_cases
+    from promptops.project.golden_todo import add_todo, todo_path, todo_row
+    from promptops.project.project import open_project
+    from promptops.project.row_files import files_at
+    from promptops.report.coverage import render_sampled
+
+    project = open_project(Path.cwd())
+    evaluable = project.load(name)
+    spec = SampleSpec(by=by, per_stratum=per_stratum, seed=seed)
+    found = sample_logs(files_at(source), project.tree, name, spec, max_case_bytes=project.config.max_case_bytes,
+                        spread=_spread(project, engine, workers))  # fmt: skip
+    masked, rows, unfit = Masked(), [], 0
+    for _, item in found.chosen():
+        inputs = item.inputs if keep_pii else masked.value(item.inputs)
+        if any(evaluable.prompt.input_problems(inputs)):
+            unfit += 1
+            continue
+        rows.append(todo_row(inputs, f"sample, {item.source}"))
+    known = [case.id for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)]
+    added, waiting = add_todo(project, name, rows, known)
+    strata = {stratum: {"rows": found.rows[stratum], "drawn": len(items)} for stratum, items in sorted(found.strata.items())}  # fmt: skip
+    if as_json:
+        emit_json({"prompt": name, "path": todo_path(name), "added": added, "waiting": waiting, "masked": dict(masked.counts), "kept_pii": keep_pii,
+                   "unfit": unfit, "rows": found.rows.total(), "strata": strata, "skipped": dict(found.skipped), "seed": seed})  # fmt: skip
+    else:
+        emit(render_sampled(name, todo_path(name), added, waiting, masked.counts, kept_pii=keep_pii, unfit=unfit, strata=strata, skipped=found.skipped))  # fmt: skip
+    return ExitCode.OK
+
+
 def _log(traffic: Path | None) -> Path:
     if traffic is None:
         raise DataError("nothing says what users send", hint="--traffic LOG, or --from-events ADDRESS")
@@ -303,8 +364,8 @@ def _check_radius(radius: float | None) -> None:
 
 
 def _ground(
-    name: str, log: Path, radius: float | None, *, with_todo: bool = False
-) -> "tuple[Project, Evaluable, Ground]":
+    name: str, log: Path, radius: float | None, *, with_todo: bool = False, engine: str = "local", workers: int | None = None
+) -> "tuple[Project, Evaluable, Ground]":  # fmt: skip
     """Traffic and golden cases of a prompt in one space, and with them, if wanted, those that wait for a label."""
     from promptops.evaluation.clients import input_names
     from promptops.evaluation.coverage import Ground
@@ -323,4 +384,12 @@ def _ground(
     inputs = [case.inputs for case in read_cases(evaluable.tree, evaluable.suite, evaluable.scan)]
     inputs += [row["inputs"] for row in read_todo(project, name)] if with_todo else []
     texts = [input_text(ModelRequest(messages=(), inputs=item), read) for item in inputs]
-    return project, evaluable, Ground(sent, texts, radius=radius)
+    return project, evaluable, Ground(sent, texts, radius=radius, spread=_spread(project, engine, workers))
+
+
+def _spread(project: "Project", engine: str, workers: int | None) -> "Callable[..., Iterator[Any]]":
+    """`map`, here or on the engine that the command line or the configuration names."""
+    from promptops.evaluation.on_ray import make_engine
+
+    found = make_engine(engine, project, workers=workers, writes=False)
+    return found.spread if found else map

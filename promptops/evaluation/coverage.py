@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -111,7 +111,8 @@ class CategoryShares:
 class Ground:
     """Traffic and golden texts in one space. The same texts and seed give the same numbers."""
 
-    def __init__(self, traffic: Traffic, golden: Sequence[str], *, radius: float | None = None, seed: int = 0) -> None:
+    def __init__(self, traffic: Traffic, golden: Sequence[str], *, radius: float | None = None, seed: int = 0,
+                 spread: Callable[..., Iterator[Any]] = map) -> None:  # fmt: skip
         import numpy as np
 
         if not golden:
@@ -119,7 +120,7 @@ class Ground:
         self.traffic, self.golden, self.seed = traffic, golden, seed
         self.requests = traffic.requests
         space = TextSpace([*(item.text for item in self.requests), *golden], seed=seed)
-        self.points = space.embed([item.text for item in self.requests])
+        self.points = space.embed([item.text for item in self.requests], spread)
         self.cases = space.embed(golden)
         self.weights = np.array([item.weight for item in self.requests], dtype=np.float64)
         self.weights /= self.weights.sum()

@@ -9,13 +9,15 @@ import secrets
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
-from promptops.core.errors import DataError, EvaluationError
+from promptops.core.errors import DataError, EvaluationError, PromptopsError
 from promptops.evaluation.admission import Stop
 from promptops.evaluation.execute import (
     DRAIN_S,
@@ -29,7 +31,7 @@ from promptops.evaluation.execute import (
 )
 from promptops.evaluation.judging import VerdictCount
 from promptops.evaluation.plan import Clock, Plan
-from promptops.evaluation.share import Counts, Sharer, ShareReport
+from promptops.evaluation.share import Counts, Sharer, ShareReport, Trouble
 from promptops.evaluation.signals import stop_on_signals
 from promptops.evaluation.workload import SHARE_LINES, Share, Workload, cut, pack
 from promptops.models.base import Client
@@ -67,6 +69,25 @@ class RayEngine:
             drive = _Drive(ray, plan, client, store, header, project=self.project, workers=workers, options=options, on_progress=on_progress)  # fmt: skip
             return _conclude(drive, plan, store, header, clock)
 
+    def spread(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """`map`, by many processes: at most a few items each are in memory, and what is lost with a process is done again."""
+        with connected(self.address, cpus=self.workers or 1) as ray:
+            remote = ray.remote(num_cpus=1, max_retries=_LOSSES, retry_exceptions=False)(_guarded)
+            packed, waiting = ray.put(function), deque[Any]()
+            most = 2 * self._workers(ray, 10_000)
+            left = iter(items)
+            while True:
+                waiting.extend(remote.remote(packed, item) for item in islice(left, most - len(waiting)))
+                if not waiting:
+                    return
+                try:
+                    done, trouble = ray.get(waiting.popleft())
+                except ray.exceptions.RayError as error:
+                    raise EvaluationError("a worker was lost too often", why=str(error).strip().partition("\n")[0][:200]) from error  # fmt: skip
+                if trouble:
+                    raise trouble.error()
+                yield done
+
     def _workers(self, ray: Any, most: int) -> int:
         if self.workers:
             return self.workers
@@ -74,10 +95,17 @@ class RayEngine:
         return max(1, min(free, most))
 
 
-def make_engine(named: str, project: Project, *, workers: int | None = None) -> RayEngine | None:
+def _guarded(function: Callable[[Any], Any], item: Any) -> tuple[Any, Trouble | None]:
+    try:
+        return function(item), None
+    except PromptopsError as error:
+        return None, Trouble(code=error.exit_code, problems=error.problems)
+
+
+def make_engine(named: str, project: Project, *, workers: int | None = None, writes: bool = True) -> RayEngine | None:
     """What `--engine` (`named`) or the configuration says; None for `local`.
 
-    Raises DataError for anything else, or where it cannot work, RefusedError for a host that only a file of the project names.
+    Its processes write to the run store unless `writes` is false. Raises DataError for anything else, or where it cannot work, RefusedError for a host that only a file of the project names.
     """
     name = named or project.config.engine
     if name.startswith(SCHEME) and not (named or "engine" in project.config.chosen):
@@ -91,7 +119,8 @@ def make_engine(named: str, project: Project, *, workers: int | None = None) -> 
     address = "" if name == "ray" else name
     if not address and "RAY_ADDRESS" in os.environ:
         address = os.environ["RAY_ADDRESS"]
-    _check_store(address, project)
+    if writes:
+        _check_store(address, project)
     return RayEngine(project=project, address=address, workers=workers)
 
 

@@ -1,6 +1,6 @@
 """Texts as points: the features of the built-in embedder, weighed by how rare they are here, reduced to their main directions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from promptops.core.errors import DataError
@@ -39,13 +39,17 @@ class TextSpace:
         _, _, directions = randomized_svd(matrix, n_components=size, n_iter=2, random_state=seed)
         self._directions = np.ascontiguousarray(directions.T, dtype=np.float32)
 
-    def embed(self, texts: Sequence[str]) -> Any:
-        """A row of length 1 for each text (float32); zeros for one without any known feature."""
+    def embed(self, texts: Sequence[str], spread: Callable[..., Iterator[Any]] = map) -> Any:
+        """A row of length 1 for each text (float32); zeros for one without any known feature.
+
+        Features are counted by `spread`, which may use other processes; everything that rounds is done here, so the rows are the same.
+        """
         import numpy as np
 
         found = np.zeros((len(texts), self._directions.shape[1]), dtype=np.float32)
-        for start in range(0, len(texts), _BATCH):
-            part = self._vocabulary.rows(_counted(texts[start : start + _BATCH])) @ self._directions
+        starts = range(0, len(texts), _BATCH)
+        for start, counted in zip(starts, spread(_counted, (texts[place : place + _BATCH] for place in starts)), strict=True):  # fmt: skip
+            part = self._vocabulary.rows(counted) @ self._directions
             length = np.linalg.norm(part, axis=1, keepdims=True)
             found[start : start + _BATCH] = part / np.maximum(length, 1e-6)
         return found

@@ -62,8 +62,8 @@ def read_traffic(path: Path, prompt: Prompt, *, max_case_bytes: int) -> Traffic:
         if lines > MAX_ROWS:
             raise DataError(f"more than {MAX_ROWS} rows", where=str(path), hint="take a random sample of them")
         try:
-            inputs, weight, category = _request(line, prompt, max_case_bytes)
-        except _UnusableError as error:
+            inputs, weight, category = read_request(line, prompt, max_case_bytes)
+        except UnusableRowError as error:
             skipped[str(error)] += 1
             first_bad = first_bad or f"{path}:{number}"
             continue
@@ -85,24 +85,25 @@ def read_traffic(path: Path, prompt: Prompt, *, max_case_bytes: int) -> Traffic:
     return Traffic(path=str(path), requests=requests, rows=rows, skipped=dict(skipped))
 
 
-class _UnusableError(Exception):
+class UnusableRowError(Exception):
     """A row that is no request, and why."""
 
 
-def _request(line: bytes, prompt: Prompt, max_case_bytes: int) -> tuple[Mapping[str, Json], int, str]:
+def read_request(line: bytes, prompt: Prompt, max_case_bytes: int) -> tuple[Mapping[str, Json], int, str]:
+    """Inputs, how often, and category ('' for none) of a row of a log. Raises UnusableRowError for what is no request."""
     if len(line) > max_case_bytes:
-        raise _UnusableError(f"more than max_case_bytes = {max_case_bytes} bytes")
+        raise UnusableRowError(f"more than max_case_bytes = {max_case_bytes} bytes")
     try:
         row = parse_json(line)
     except JsonError:
-        raise _UnusableError("not a JSON line") from None
+        raise UnusableRowError("not a JSON line") from None
     if not isinstance(row, dict):
-        raise _UnusableError("not a JSON object")
+        raise UnusableRowError("not a JSON object")
     inputs = row["inputs"] if isinstance(row.get("inputs"), dict) else {key: row[key] for key in prompt.input_names if key in row}  # fmt: skip
     weight = row.get("count", 1)
     if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= 10**9:
-        raise _UnusableError("`count` is no number of requests")
+        raise UnusableRowError("`count` is no number of requests")
     if not (inputs.keys() <= prompt.input_names and prompt.input_schema.accepts(inputs)):
-        raise _UnusableError("its inputs are not those of the prompt")
+        raise UnusableRowError("its inputs are not those of the prompt")
     category = row.get("category", "")
     return inputs, weight, category if isinstance(category, str) else ""

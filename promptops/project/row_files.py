@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
@@ -95,8 +96,26 @@ def _with_rows(files: Sequence[RowFile], where: str) -> list[RowFile]:
     return found
 
 
+def files_at(place: str) -> list[RowFile]:
+    """`url_files`, or the same of a path on this machine."""
+    if is_url(place):
+        return url_files(place)
+    path = Path(place)
+    if any(sign in place for sign in "*?["):
+        names = sorted(str(name) for name in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    else:
+        names = sorted(str(name) for name in path.iterdir()) if path.is_dir() else [place]
+    if len(names) == 1 and not RowFile(names[0], _path_opener(names[0])).suffix:
+        raise DataError(f"cannot tell the format of {names[0]!r}", hint="use .jsonl, .csv or .parquet")
+    return _with_rows([RowFile(name, _path_opener(name)) for name in names], place)
+
+
+def _path_opener(name: str) -> Callable[[], BinaryIO]:
+    return lambda: Path(name).open("rb")
+
+
 def url_files(url: str) -> list[RowFile]:
-    """The files at a URL or path: itself, what a pattern matches, or what a folder holds; sorted by name.
+    """The files at a URL: itself, what a pattern matches, or what a folder holds; sorted by name.
 
     Raises DataError when fsspec or its storage is not installed or nothing is there, EvaluationError when it cannot be reached.
     """
@@ -132,8 +151,11 @@ def _url_opener(system: Any, name: str) -> Callable[[], BinaryIO]:
     return lambda: system.open(name, "rb")
 
 
-def read_row_file(file: RowFile) -> Iterator[tuple[int, bytes]]:
-    """(number, JSON line) of each row of one file. Raises DataError for what cannot be read, with its place."""
+def read_row_file(file: RowFile, *, as_log: bool = False) -> Iterator[tuple[int, bytes]]:
+    """(number, JSON line) of each row of one file. Raises DataError for what cannot be read, with its place.
+
+    A log may have any columns in CSV; golden rows have those of `golden export`.
+    """
     try:
         opened = file.open()
     except FileNotFoundError:
@@ -144,14 +166,14 @@ def read_row_file(file: RowFile) -> Iterator[tuple[int, bytes]]:
         raise DataError("file cannot be read", where=file.name, why=error.strerror or str(error)[:200]) from None
     with opened:
         if file.suffix == ".csv":
-            yield from _csv_lines(opened, file.name)
+            yield from _csv_lines(opened, file.name, as_log=as_log)
         elif file.suffix == ".parquet":
             yield from _parquet_lines(opened, file.name)
         else:
             yield from numbered(opened)
 
 
-def _csv_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
+def _csv_lines(file: BinaryIO, name: str, *, as_log: bool) -> Iterator[tuple[int, bytes]]:
     before = csv.field_size_limit(_MAX_CELL)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     reader = csv.reader(text, strict=True)
@@ -166,7 +188,13 @@ def _csv_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
         rows = _csv_rows(reader, name, len(columns))
         while batch := list(islice(rows, _BATCH)):
             where = [f"{name}:{line}" for line, _ in batch]
-            cases = from_table(columns, [cells for _, cells in batch], where)
+            if as_log:
+                filled = (
+                    {column: cell for column, cell in zip(columns, cells, strict=True) if cell} for _, cells in batch
+                )
+                cases = [table_row(row, place) for row, place in zip(filled, where, strict=True)]
+            else:
+                cases = from_table(columns, [cells for _, cells in batch], where)
             yield from ((line, canonical_json(case)) for (line, _), case in zip(batch, cases, strict=True))
     except csv.Error as error:
         raise DataError("not CSV", where=f"{name}:{reader.line_num}", why=str(error), hint="quote cells with commas, quotes or line ends") from error  # fmt: skip
@@ -199,14 +227,14 @@ def _parquet_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
         for batch in ParquetFile(file).iter_batches(batch_size=_BATCH):
             for row in batch.to_pylist():
                 number += 1
-                yield number, canonical_json(parquet_row(row, f"{name}:{number}"))
+                yield number, canonical_json(table_row(row, f"{name}:{number}"))
     except ArrowException as error:
         raise DataError("not a Parquet file that can be read", where=name, why=str(error)[:200]) from error
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError("a value that JSON does not have", where=f"{name}:{number}", why=str(error)[:200], hint="write dates and bytes as text") from error  # fmt: skip
 
 
-def parquet_row(row: Mapping[str, Any], where: str) -> dict[str, Json]:
+def table_row(row: Mapping[str, Any], where: str) -> dict[str, Json]:
     """A row as a golden row: columns are tables (`inputs`), their members (`inputs.ticket`), or JSON (`inputs:json`); a null is no value."""
     found: dict[str, Any] = {}
     for column, value in row.items():

@@ -143,3 +143,16 @@ def render_added(
         Text("write `category` and `expected` into each row, then import the file; rows without a category are refused")
     )
     return Group(*lines, next_line(command("promptops", "golden", "import", name, path)))
+
+
+def render_sampled(
+    name: str, path: str, added: int, waiting: int, masked: Mapping[str, int], *, kept_pii: bool, unfit: int,
+    strata: Mapping[str, Mapping[str, int]], skipped: Mapping[str, int],
+) -> RenderableType:  # fmt: skip
+    """What `golden sample` wrote, and what it was drawn from."""
+    grid = table("stratum", "rows>", "drawn>")
+    for stratum, numbers in strata.items():
+        grid.add_row(show(stratum or "(all)" if len(strata) == 1 else stratum or "(none)", limit=40), f"{numbers['rows']:,}", str(numbers["drawn"]))  # fmt: skip
+    parts: list[RenderableType] = [grid]
+    parts += [show(f"{count(number, 'row')} left out: {reason}", style="yellow") for reason, number in sorted(skipped.items())]  # fmt: skip
+    return Group(*parts, Text(""), render_added(name, path, added, waiting, masked, kept_pii=kept_pii, unfit=unfit))
