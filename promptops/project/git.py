@@ -39,6 +39,8 @@ _EXCHANGE = {
 _REMOTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*")
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\\))[A-Za-z0-9_./@^~+-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_ELSEWHERE = re.compile(r"[0-9a-f]{7,40}|[^/]+/.+")
+"""A commit id, or a branch of a remote."""
 
 
 class _CommandFailedError(EvaluationError):
@@ -240,9 +242,9 @@ class Git:
                 raise EvaluationError("not in a git repository", hint="run `git init`, or go to the clone") from error
             if not said and not self.refs(["refs/"]):
                 raise EvaluationError("this repository has no commits yet", hint="git add -A && git commit") from error
-            why, hint = "no branch, tag or commit here has that name", "see `git branch --all` and `git tag`"
-            if self.shallow():
-                why, hint = "this clone is shallow and may lack it", "fetch it (in CI: `fetch-depth: 0`)"
+            why, hint = "no branch or tag here has that name", "see `git branch --all` and `git tag`"
+            if self.shallow() or _ELSEWHERE.fullmatch(ref):
+                why, hint = "this clone may lack it", "fetch it (in CI: `fetch-depth: 0`)"
             raise EvaluationError(f"no commit {ref!r} in this repository", why=said or why, hint=hint) from error
         if not _COMMIT.fullmatch(found):
             raise DataError(f"{ref[:80]!r} is not one commit", hint="use a branch, tag or commit id")

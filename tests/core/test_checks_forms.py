@@ -200,7 +200,7 @@ def test_language_needs_something_to_compare_and_something_written():
 def test_every_check_is_registered_under_its_kind_with_a_version():
     """The subject digest holds kind and version, so both must be there."""
     kinds = ["citations", "contains", "cost", "edit_distance", "equals", "format", "is_json", "json_schema", "keywords", "language",
-             "latency", "length", "not_contains", "python", "regex", "similarity", "sql", "starts_with", "tool_call"]  # fmt: skip
+             "latency", "length", "not_contains", "pydantic", "python", "regex", "similarity", "sql", "starts_with", "tool_call"]  # fmt: skip
 
     assert kinds == sorted(CHECKS)
     assert all(check.kind == kind and check.version >= 1 for kind, check in CHECKS.items())

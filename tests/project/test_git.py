@@ -47,16 +47,17 @@ def test_a_commit_by_every_usual_name(sandbox: Sandbox):
 
 
 def test_C1_a_missing_commit_names_the_fix(sandbox: Sandbox, tmp_path: Path):
-    """In CI the usual reason is a shallow clone; in a whole clone it is a name that is not there."""
+    """In CI the usual reason is a shallow clone, or a branch that nobody fetched; a plain word in a whole clone is a typing error."""
     sandbox.commit_all()
     sandbox.write("more", "x")
     sandbox.commit_all("Second")
     sandbox.git("clone", "-q", "--depth", "1", sandbox.root.as_uri(), str(tmp_path / "shallow"))
 
-    with pytest.raises(EvaluationError, match=r"no commit 'abcdef1'.*fetch-depth: 0"):
-        Git(tmp_path / "shallow").commit("abcdef1")
-    with pytest.raises(EvaluationError, match=r"no commit 'abcdef1'.*no branch, tag or commit here"):
-        Git(sandbox.root).commit("abcdef1")
+    for place, ref in ((sandbox.root, "abcdef1"), (sandbox.root, "origin/main"), (tmp_path / "shallow", "v1")):
+        with pytest.raises(EvaluationError, match=f"no commit '{ref}'.*fetch-depth: 0"):
+            Git(place).commit(ref)
+    with pytest.raises(EvaluationError, match=r"no commit 'v1'.*no branch or tag here has that name"):
+        Git(sandbox.root).commit("v1")
 
 
 def test_a_tree_of_files_is_no_commit(sandbox: Sandbox):
