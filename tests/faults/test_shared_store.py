@@ -1,7 +1,10 @@
 """Runs in a shared store: clients and servers that are killed, two machines with one rate limit, and what is said when it cannot be reached."""
 
 import random
+import select
 import signal
+import socket
+import socketserver
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -15,9 +18,10 @@ import pytest
 from slow_server import Reply, finish, paid_project, resume, start
 
 from conftest import PROMPT, Outcome, Sandbox
+from project.run_rows import RUN, START, answer, header, result
 from promptops.core.errors import DataError, EvaluationError
 from promptops.project.scaffold import scaffold
-from promptops.project.store import StoreAddress, open_store
+from promptops.project.store import Seat, StoreAddress, open_store
 from promptops.project.store.link import Link
 from promptops.project.store.migrations import VERSION, check_server
 from support.postgresql import PostgresServer
@@ -432,10 +436,83 @@ def test_a_run_that_was_taken_over_meanwhile_is_given_up(own_postgres: PostgresS
             first.runs()
 
 
+class LosingProxy(socketserver.ThreadingTCPServer):
+    """Stands before a server, and once swallows its answer to the message that holds `mark`; the connection then breaks."""
+
+    daemon_threads = allow_reuse_address = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Pass)
+        self.server_port, self.mark, self.lost = port, b"", 0
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+
+class _Pass(socketserver.BaseRequestHandler):
+    server: LosingProxy
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.server_port)) as there:
+            while True:
+                for readable in select.select([self.request, there], [], [])[0]:
+                    message = readable.recv(1 << 20)
+                    if not message:
+                        return
+                    if readable is there:
+                        self.request.sendall(message)
+                        continue
+                    there.sendall(message)
+                    if self.server.mark and self.server.mark in message:
+                        self.server.mark, self.server.lost = b"", self.server.lost + 1
+                        there.recv(1)  # it was done
+                        return
+
+
+@pytest.fixture
+def losing(postgres_server: PostgresServer) -> Iterator[LosingProxy]:
+    with LosingProxy(postgres_server.port) as proxy:
+        yield proxy
+        proxy.shutdown()
+
+
+def test_an_answer_of_the_server_that_is_lost_makes_no_second_write(
+    losing: LosingProxy, postgres_url: str, tmp_path: Path
+):
+    """The write was done and nobody heard: it is repeated, or found done, and counts once. Intents, results, beginnings, and bookings under a cap."""
+    address = StoreAddress(
+        root=tmp_path,
+        url=f"postgresql://postgres@127.0.0.1:{losing.server_address[1]}/{postgres_url.rpartition('/')[2]}",
+    )
+    with closing(open_store(address)) as store:
+        losing.mark = b"insert into runs"
+        store.begin_run(header())
+        store.open_seats(RUN, calls=0, booked_nanousd=0)
+        store.take_seat(Seat(run_id=RUN, worker="w", max_nanousd=100))
+        losing.mark = b"COMMIT"
+        booked = store.book([30, 30])
+        losing.mark = b"insert into attempts"
+        attempts = store.begin_attempts(RUN, [("key-a", 30), ("key-b", 30)], START)
+        for attempt, case_id in zip(attempts, ("a", "b"), strict=True):
+            store.end_attempt(attempt, "ok", 10, 30)
+            store.add_answer(answer(f"key-{case_id}"))
+            store.add_result(RUN, result(case_id))
+        losing.mark = b"insert into attempts"
+        store.flush()
+        losing.mark = b"COMMIT"
+        store.settle_seat()
+        rows = store._rows("select calls, booked_nanousd, reserved_nanousd from seats order by worker")
+
+        assert (5, 2, 2, 20, (2, 2)) == (
+            losing.lost,
+            booked,
+            store.ledger(RUN).attempts,
+            store.ledger(RUN).paid_nanousd,
+            store.count_results(RUN),
+        )
+        assert [(2, 20, 0), (0, 0, 0)] == rows
+
+
 def test_many_writers_of_one_run_write_each_row_once(postgres_url: str, tmp_path: Path):
     """Workers that write the same results at the same time: each is there once, every paid call is counted."""
-    from project.run_rows import RUN, START, answer, header, result
-
     address = StoreAddress(root=tmp_path, url=postgres_url)
     with closing(open_store(address)) as store:
         store.begin_run(header())

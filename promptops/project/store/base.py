@@ -95,8 +95,8 @@ class Store(ABC):
         """What a query finds."""
 
     @abstractmethod
-    def _change(self, *statements: Statement) -> list[int]:
-        """Do all or none of it; how many rows each statement changed. Statements must bear being done twice."""
+    def _change(self, *statements: Statement, once: bool = False) -> list[int]:
+        """Do all or none of it; how many rows each statement changed. Without `once`, statements must bear being done twice."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -220,10 +220,10 @@ class Store(ABC):
         while fitting:
             worst = sum(worst_nanousd[:fitting])
             limits = (_NO_CAP if calls_left is None else calls_left, _NO_CAP if most is None else most)
-            (booked,) = self._change((_BOOK, (fitting, worst, seat.run_id, fitting, limits[0], worst, limits[1], seat.run_id, seat.worker)))  # fmt: skip
+            (booked,) = self._change((_BOOK, (fitting, worst, seat.run_id, fitting, limits[0], worst, limits[1], seat.run_id, seat.worker)), once=True)  # fmt: skip
             if booked:
                 if worst:
-                    self._change((_RESERVE, (worst, seat.run_id, seat.worker)))
+                    self._change((_RESERVE, (worst, seat.run_id, seat.worker)), once=True)
                 return fitting
             self._check_seat(seat)
             fitting -= 1
@@ -235,7 +235,9 @@ class Store(ABC):
         if seat is None or not worst:
             return
         self._settled = [0, 0]
-        self._change((_GIVE_BACK, (worst - cost, seat.run_id)), (_RESERVE, (-worst, seat.run_id, seat.worker)))
+        self._change(
+            (_GIVE_BACK, (worst - cost, seat.run_id)), (_RESERVE, (-worst, seat.run_id, seat.worker)), once=True
+        )
 
     def may_get_room(self) -> bool:
         """Whether calls in flight at some seat of the run may give back what the cap of this one refused."""

@@ -110,13 +110,23 @@ class PostgresStore(Store):
         query = _dollar(sql)
         return self._link.run(lambda connection: connection.execute(query, parameters).fetchall())
 
-    def _change(self, *statements: Statement) -> list[int]:
+    def _change(self, *statements: Statement, once: bool = False) -> list[int]:
         if self._deferred is not None:
             self._deferred += statements
             return [1] * len(statements)
         within_s = BULK_S if any(sql.startswith("delete") for sql, _ in statements) else None
 
+        unheard: list[tuple[str, list[int]]] = []  # the transaction whose end was not heard, and what it changed
+
         def change(connection: "psycopg.Connection") -> list[int]:
+            if unheard and _was_committed(connection, unheard[-1][0]):
+                return unheard[-1][1]
+            if once:
+                with connection.transaction():
+                    counts = [connection.execute(_dollar(sql), parameters).rowcount for sql, parameters in statements]
+                    ((transaction,),) = connection.execute("select pg_current_xact_id()::text").fetchall()
+                    unheard.append((transaction, counts))
+                return counts
             if len(statements) == 1:
                 return [connection.execute(_dollar(statements[0][0]), statements[0][1]).rowcount]
             with connection.transaction():
@@ -422,6 +432,18 @@ def open_postgres(address: "StoreAddress") -> PostgresStore:
             hint="pip install 'promptops[postgres]'",
         )
     return PostgresStore(address)
+
+
+def _was_committed(connection: "psycopg.Connection", transaction: str) -> bool:
+    """Whether a transaction of a connection that broke counts. It ends before it is asked for, or the server ends it now."""
+    import psycopg
+
+    ((status,),) = connection.execute("select pg_xact_status(%s::xid8)", (transaction,)).fetchall()
+    if status == "in progress":
+        raise psycopg.errors.ConnectionDoesNotExist(
+            "the old session has not ended"
+        )  # tried again, as a lost connection
+    return bool(status == "committed")
 
 
 def _make_stage(connection: "psycopg.Connection") -> None:

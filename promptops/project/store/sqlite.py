@@ -92,7 +92,7 @@ class SqliteStore(Store):
     def _rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Iterable[tuple[Any, ...]]:
         return self._sql.execute(sql, parameters)
 
-    def _change(self, *statements: Statement) -> list[int]:
+    def _change(self, *statements: Statement, once: bool = False) -> list[int]:
         with self._writing():
             return [self._sql.execute(sql, parameters).rowcount for sql, parameters in statements]
 
