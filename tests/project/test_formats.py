@@ -19,8 +19,10 @@ SUITE: dict[str, Any] = {"promptops": 1, "prompt": "p", "cases": "p.jsonl", "che
 RESOLVED = {
     "json_schema": {"default", "by_category"},
     "python": {"function", "distribution"},
+    "pydantic": {"model", "distribution"},
+    "sql": {"run"},
 }
-"""Fields the suite builder fills from other files; nobody writes them."""
+"""Fields that are filled from other files, packages and databases; nobody writes them."""
 WRITTEN_AS = {("language", "is_"): "is", ("cost", "max_nanousd"): "max_usd"}
 
 
