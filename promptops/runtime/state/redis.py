@@ -10,9 +10,20 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from promptops.runtime.state.base import BUCKETS, Denied, Entry, Grant, Hold, StateError, retry_after_s
+from promptops.runtime.state.base import Denied, Entry, Grant, Hold, StateError, retry_after_s
 from promptops.runtime.state.ledger import Ledger
 from promptops.runtime.state.redis_link import RedisLink
+from promptops.runtime.state.redis_scripts import (
+    BREAKERS,
+    GET,
+    INVALIDATE,
+    PUT,
+    RECOUNT,
+    RESERVE,
+    RESERVED,
+    SETTLE,
+    USED,
+)
 
 if TYPE_CHECKING:
     import redis
@@ -20,169 +31,6 @@ if TYPE_CHECKING:
     from promptops.runtime.board import Report
     from promptops.runtime.state.redis_questions import RedisQuestions
 
-_NOW = """
-local now = ARGV[1]
-if now == '' then
-  local t = redis.call('TIME')
-  now = tonumber(t[1]) + tonumber(t[2]) / 1000000
-else
-  now = tonumber(now)
-end
-"""
-# ARGV: now, lease_s, pass_soft, id, known memory, then amount, limit, soft, window_s for each of the meters. The last two keys hold
-# open grants, and the id of the memory: a server that lost it is told what was counted before it grants again.
-_RESERVE = (
-    _NOW
-    + f"""
-local BUCKETS = {BUCKETS}
-local holds = #KEYS - 2
-local open, memory = KEYS[#KEYS - 1], redis.call('HMGET', KEYS[#KEYS], 'id', 'until')
-if ARGV[5] ~= '' and memory[1] ~= ARGV[5] then return {{2}} end
-if memory[2] and tonumber(memory[2]) > now then return {{3}} end
-if not memory[1] then
-  memory[1] = ARGV[4]
-  redis.call('HSET', KEYS[#KEYS], 'id', ARGV[4])
-end
-local totals, wanted, buckets = {{}}, {{}}, {{}}
-for i = 1, holds do
-  local key, at = KEYS[i], 5 + (i - 1) * 4
-  local amount, limit, soft, window = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  local bucket = math.floor(now * BUCKETS / window)
-  buckets[i] = bucket
-  if not totals[key] then
-    local total, counts = 0, redis.call('HGETALL', key)
-    for j = 1, #counts, 2 do
-      if tonumber(counts[j]) < bucket - BUCKETS then
-        redis.call('HDEL', key, counts[j])
-      else
-        total = total + tonumber(counts[j + 1])
-      end
-    end
-    totals[key] = total
-  end
-  local used = totals[key] + (wanted[key] or 0)
-  wanted[key] = (wanted[key] or 0) + amount
-  local hard = used + amount > limit
-  if hard or (ARGV[3] == '0' and soft and used + amount > soft) then
-    return {{0, i - 1, string.format('%.0f', used), hard and 1 or 0, string.format('%.6f', now), redis.call('HGETALL', key)}}
-  end
-end
-local answer = {{1, memory[1]}}
-for i = 1, holds do
-  local at = 5 + (i - 1) * 4
-  local bucket = string.format('%.0f', buckets[i])
-  redis.call('HINCRBY', KEYS[i], bucket, ARGV[at + 1])
-  redis.call('EXPIRE', KEYS[i], math.ceil(tonumber(ARGV[at + 4]) * (BUCKETS + 1) / BUCKETS) + 1)
-  answer[i + 2] = bucket
-end
-redis.call('ZREMRANGEBYSCORE', open, '-inf', now)
-redis.call('ZADD', open, now + tonumber(ARGV[2]), ARGV[4])
-return answer
-"""
-)
-# ARGV: now, id, then bucket and correction for each of the meters.
-_SETTLE = (
-    _NOW
-    + """
-local open = redis.call('ZSCORE', KEYS[#KEYS], ARGV[2])
-redis.call('ZREM', KEYS[#KEYS], ARGV[2])
-if not open or tonumber(open) <= now then return 0 end
-for i = 1, #KEYS - 1 do
-  local bucket = ARGV[1 + i * 2]
-  if redis.call('HEXISTS', KEYS[i], bucket) == 1 then redis.call('HINCRBY', KEYS[i], bucket, ARGV[2 + i * 2]) end
-end
-return 1
-"""
-)
-# KEYS: meters, the last the id of the memory. ARGV: now, an id for a memory that has none, part, seconds to wait for the other
-# processes, then window_s, bucket and amount for each of the meters. A part is counted once in a memory.
-_RECOUNT = (
-    _NOW
-    + f"""
-local memory = KEYS[#KEYS]
-redis.call('HSETNX', memory, 'id', ARGV[2])
-redis.call('HSETNX', memory, 'until', now + tonumber(ARGV[4]))
-if redis.call('HSETNX', memory, ARGV[3], 1) == 1 then
-  for i = 1, #KEYS - 1 do
-    local window, bucket = tonumber(ARGV[2 + i * 3]), ARGV[3 + i * 3]
-    if tonumber(bucket) >= math.floor(now * {BUCKETS} / window) - {BUCKETS} then
-      redis.call('HINCRBY', KEYS[i], bucket, ARGV[4 + i * 3])
-      redis.call('EXPIRE', KEYS[i], math.ceil(window * ({BUCKETS} + 1) / {BUCKETS}) + 1)
-    end
-  end
-end
-return redis.call('HGET', memory, 'id')
-"""
-)
-# KEYS: meter. ARGV: now, window_s.
-_USED = (
-    _NOW
-    + f"""
-local total, counts, oldest = 0, redis.call('HGETALL', KEYS[1]), math.floor(now * {BUCKETS} / tonumber(ARGV[2])) - {BUCKETS}
-for j = 1, #counts, 2 do
-  if tonumber(counts[j]) >= oldest then total = total + tonumber(counts[j + 1]) end
-end
-return string.format('%.0f', total)
-"""
-)
-_RESERVED = _NOW + "return redis.call('ZCOUNT', KEYS[1], string.format('(%.6f', now), '+inf')"
-# KEYS: entry. ARGV: now.
-_GET = (
-    _NOW
-    + """
-local found = redis.call('HMGET', KEYS[1], 'v', 'a', 'u')
-if not found[1] then return false end
-return {found[1], found[2], found[3], string.format('%.6f', now)}
-"""
-)
-# KEYS: entry, its tags. ARGV: now, keep_s, value.
-_PUT = (
-    _NOW
-    + """
-local keep = tonumber(ARGV[2])
-redis.call('DEL', KEYS[1])
-if keep <= 0 then return 0 end
-local ms = math.ceil(keep * 1000)
-redis.call('HSET', KEYS[1], 'v', ARGV[3], 'a', string.format('%.6f', now), 'u', string.format('%.6f', now + keep))
-redis.call('PEXPIRE', KEYS[1], ms)
-for i = 2, #KEYS do
-  redis.call('HSET', KEYS[1], KEYS[i], '')
-  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
-  redis.call('ZADD', KEYS[i], now + keep, KEYS[1])
-  if redis.call('PTTL', KEYS[i]) < ms then redis.call('PEXPIRE', KEYS[i], ms) end
-end
-return 1
-"""
-)
-# KEYS: tag. Takes away at most 200 entries, so that no other client waits long; answers (names taken, entries dropped).
-_INVALIDATE = """
-local names, dropped = redis.call('ZPOPMIN', KEYS[1], 200), 0
-for i = 1, #names, 2 do
-  if redis.call('HEXISTS', names[i], KEYS[1]) == 1 then dropped = dropped + redis.call('DEL', names[i]) end
-end
-return {#names / 2, dropped}
-"""
-# KEYS: reports. ARGV: now, host, process, then place, age and seconds left of each. Answers place, host, process, age, left of the others.
-_BREAKERS = (
-    _NOW
-    + """
-local all, out = redis.call('HGETALL', KEYS[1]), {}
-for i = 1, #all, 2 do
-  local report = cjson.decode(all[i + 1])
-  if report[3] == ARGV[3] or report[5] <= now then
-    redis.call('HDEL', KEYS[1], all[i])
-  else
-    out[#out + 1] = {report[1], report[2], report[3], string.format('%.3f', now - report[4]), string.format('%.3f', report[5] - now)}
-  end
-end
-for i = 4, #ARGV, 3 do
-  local at, left = now - tonumber(ARGV[i + 1]), now + tonumber(ARGV[i + 2])
-  redis.call('HSET', KEYS[1], ARGV[3] .. ARGV[i], cjson.encode({ARGV[i], ARGV[2], ARGV[3], at, left}))
-end
-if #ARGV > 3 then redis.call('EXPIRE', KEYS[1], 3600) end
-return out
-"""
-)
 _EXACT = 2**53
 _SHARDS = 64
 _RECOUNT_S = 3.0
@@ -218,7 +66,7 @@ class RedisState:
         self._thread: threading.Thread | None = None
 
     def get(self, partition: str, key: str) -> Entry | None:
-        found = self._run(_GET, [self._entry(partition, key)], [])
+        found = self._run(GET, [self._entry(partition, key)], [])
         if not found or found[1] is None or found[2] is None:
             return None
         value, at, until, now = found
@@ -227,7 +75,7 @@ class RedisState:
     def put(self, partition: str, key: str, value: bytes, *, keep_s: float, tags: Sequence[str] = ()) -> None:
         home = self._home(partition)
         names = [self._entry(partition, key), *(_named(home, "t", tag) for tag in tags)]
-        self._run(_PUT, names, [f"{keep_s:.6f}", value])
+        self._run(PUT, names, [f"{keep_s:.6f}", value])
 
     def drop(self, partition: str, key: str) -> None:
         self._link.call(lambda client: client.delete(self._entry(partition, key)))
@@ -244,7 +92,7 @@ class RedisState:
         while True:
             taken: int
             dropped: int
-            taken, dropped = self._run(_INVALIDATE, [key], [])
+            taken, dropped = self._run(INVALIDATE, [key], [])
             total += dropped
             if not taken:
                 return total
@@ -256,7 +104,7 @@ class RedisState:
         arguments: list[Any] = [self._now, host, process]
         for item in own:
             arguments += [item.place, f"{item.age_s:.3f}", f"{item.left_s:.3f}"]
-        rows = self._slow.run(_BREAKERS, [f"{{{self._namespace}}}:breakers"], arguments)
+        rows = self._slow.run(BREAKERS, [f"{{{self._namespace}}}:breakers"], arguments)
         texts = ([value.decode("utf-8", "replace") for value in row] for row in rows)
         return [
             Report(place=place, host=name, process=other, age_s=float(age), left_s=float(left))
@@ -298,16 +146,16 @@ class RedisState:
         return Denied(hold=hold, used=int(used), soft=not hard, retry_after_s=wait_s)
 
     def _counted(self, meters: list[str], home: str, arguments: list[Any]) -> Any:
-        """What `_RESERVE` says; where replicas must have it, only once they do."""
+        """What `RESERVE` says; where replicas must have it, only once they do."""
         keys = [*meters, _open(home), _memory(home)]
         wanted = self._link.address.replicas
         if not wanted:
-            return self._run(_RESERVE, keys, arguments)
+            return self._run(RESERVE, keys, arguments)
 
         def work(client: Any) -> Any:
             import redis
 
-            script = self._link.prepared(_RESERVE, client)
+            script = self._link.prepared(RESERVE, client)
             asked = ("EVALSHA", script.sha, len(keys), *keys, self._now, *arguments)
             for again in (True, False):
                 pipeline = client.pipeline(transaction=False)
@@ -315,7 +163,7 @@ class RedisState:
                 pipeline.execute_command("WAIT", wanted, max(1, int(self._link.timeout_s * 500)))
                 found, copies = pipeline.execute(raise_on_error=False)
                 if again and isinstance(found, redis.exceptions.NoScriptError):
-                    client.script_load(_RESERVE)
+                    client.script_load(RESERVE)
                     continue
                 break
             for item in (found, copies):
@@ -325,7 +173,7 @@ class RedisState:
                 undo = [arguments[2]]
                 for number, bucket in enumerate(found[2:]):
                     undo += [bucket, -arguments[4 + number * 4]]
-                self._link.prepared(_SETTLE, client)(keys=keys[:-1], args=[self._now, *undo], client=client)
+                self._link.prepared(SETTLE, client)(keys=keys[:-1], args=[self._now, *undo], client=client)
                 raise redis.ConnectionError(f"{copies} of {wanted} replicas have what was counted")
             return found
 
@@ -337,15 +185,15 @@ class RedisState:
         arguments: list[Any] = [grant.id]
         for bucket, correction in zip(grant.buckets, corrections, strict=True):
             arguments += [bucket, correction]
-        if self._run(_SETTLE, [*(_meter(home, hold) for hold in grant.holds), _open(home)], arguments):
+        if self._run(SETTLE, [*(_meter(home, hold) for hold in grant.holds), _open(home)], arguments):
             self._note(home, grant, corrections)
 
     def used(self, meter: str, window_s: int) -> int:
         hold = Hold(meter=meter, amount=0, limit=0, window_s=window_s)
-        return int(self._run(_USED, [_meter(self._home_of([hold]), hold)], [window_s]))
+        return int(self._run(USED, [_meter(self._home_of([hold]), hold)], [window_s]))
 
     def reserved(self) -> int:
-        return sum(int(self._run(_RESERVED, [_open(home)], [])) for home in self._homes())
+        return sum(int(self._run(RESERVED, [_open(home)], [])) for home in self._homes())
 
     def after_fork(self) -> None:
         self._link.after_fork()
@@ -376,7 +224,7 @@ class RedisState:
                     arguments: list[Any] = [uuid.uuid4().hex, f"{self._process}:{number}", self._recount_s]
                     for item in chunk:
                         arguments += [item.window_s, item.bucket, item.amount]
-                    memory = self._run(_RECOUNT, [*keys, _memory(home)], arguments)
+                    memory = self._run(RECOUNT, [*keys, _memory(home)], arguments)
                     if memory == self._ledger.known(home):
                         return  # another thread was here before
                 if begun == memory:

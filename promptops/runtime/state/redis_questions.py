@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from promptops.runtime.state.redis_link import RedisLink
+from promptops.runtime.state.redis_scripts import NOW
 
 if TYPE_CHECKING:
     import redis
@@ -17,18 +18,9 @@ MAX_ROWS = 100_000
 LOG_ROWS = 20_000
 _BATCH = 500
 _REGISTRY_S = 30 * 86_400
-_NOW = """
-local now = ARGV[1]
-if now == '' then
-  local t = redis.call('TIME')
-  now = tonumber(t[1]) + tonumber(t[2]) / 1000000
-else
-  now = tonumber(now)
-end
-"""
 # KEYS: index by expiry, log. ARGV: now, prefix of the hashes, most rows, most of the log, who, then tenant, field, seconds (0: forget), row.
 _CHANGE = (
-    _NOW
+    NOW
     + """
 local longest = 0
 local function forget(names, step)
@@ -61,7 +53,7 @@ return 1
 )
 # KEYS: the hash of each row. ARGV: now, the field of each.
 _ROWS = (
-    _NOW
+    NOW
     + """
 local found = {string.format('%.6f', now)}
 for i = 1, #KEYS do found[i + 1] = redis.call('HGET', KEYS[i], ARGV[i + 1]) end
