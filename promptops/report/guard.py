@@ -31,7 +31,12 @@ def render_guard(found: Guard, source: str, *, acted: bool) -> RenderableType:
     parts += [show(f"  not the canary: {said}", "dim") for said in found.passed_over]
     if found.is_due and not acted:
         parts.append(show("nothing was changed; with --act it does this by itself:", "dim"))
-    parts.append(next_line(acting_command(found) if found.is_due and not acted else command("promptops", "canary", "status", found.prompt, "--events", source)))  # fmt: skip
+    if not acted:  # what was done says what comes next
+        parts.append(
+            next_line(
+                acting_command(found) or command("promptops", "canary", "status", found.prompt, "--events", source)
+            )
+        )
     return Group(*parts)
 
 
