@@ -56,6 +56,7 @@ class Asked:
         options = {
             "model": self._option("--model", self.model),
             "at": self._option("--at", "" if self.at == "HEAD" else self.at),
+            "ref": self._option("--at", self.at),  # a release without it asks for a clean work tree
         }
         fields = {"name": self.name, "channel": shlex.quote(self.channel), "again": shlex.join(self.words)} | options
         return Todo(words=todo.words.format(**fields), run=tuple(command.format(**fields) for command in todo.run))
@@ -148,7 +149,7 @@ CHECKLIST = (
     _item("kill-switch", "The kill switch stops all model calls", "govern manage",
           "give the flags that services read with --flags, or none to try the switch alone"),
     _item("rollback", "There is an earlier good version to go back to", "manage",
-          "release a version, promote it, and later a second one", "promptops release {name}{at}{model}"),
+          "release a version, promote it, and later a second one", "promptops release {name}{ref}{model}"),
     _item("audit-trail", "Every step of the release is recorded and adds up", "govern",
           "see which step does not add up", "promptops audit-log {name}", "promptops doctor"),
     _item("model", "The model is pinned to a dated snapshot", "map",

@@ -284,7 +284,7 @@ class _Look:
         newer = latest is not None and latest.name.version != live
         todo = self._todo("promote the version that is released already", promote) if newer else self._todo(
             "with the next change: evaluate, approve and release it, then promote it",
-            f"promptops eval {{name}}{{model}} --against prompt/{self.name}/{live.tag}", "promptops approve {name}", "promptops release {name}{model}")  # fmt: skip
+            f"promptops eval {{name}}{{model}} --against prompt/{self.name}/{live.tag}", "promptops approve {name}", "promptops release {name}{ref}{model}")  # fmt: skip
         return Seen(passed=False, what=f"{self.channel} serves {live.tag}; there is nothing before it", todo=todo)
 
     def _trail(self) -> Seen:
@@ -296,7 +296,7 @@ class _Look:
             return Seen(
                 passed=False,
                 what=error.problems[0].what,
-                todo=self._todo("release it", "promptops release {name}{at}{model}"),
+                todo=self._todo("release it", "promptops release {name}{ref}{model}"),
             )
         except RefusedError as error:
             return Seen(passed=False, what=error.problems[0].what)

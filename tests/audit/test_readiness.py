@@ -405,7 +405,7 @@ def test_a_rollback_is_prepared_by_the_commands_that_are_shown(ana: Clone) -> No
     assert [
         f"promptops eval {NAME} --against prompt/{NAME}/v1.1.0",
         f"promptops approve {NAME}",
-        f"promptops release {NAME}",
+        f"promptops release {NAME} --at HEAD",
     ] == todo[1]
 
 
