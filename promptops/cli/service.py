@@ -38,7 +38,11 @@ TrustedKeys = Annotated[
 Digest = Annotated[str, typer.Option(metavar="sha256:...", help="Digest of the manifest, instead of a signature.")]
 Unsigned = Annotated[bool, typer.Option("--allow-unsigned", help="Believe a bundle that nobody signed.")]
 State = Annotated[
-    str, typer.Option(metavar="ADDRESS", help="Budgets and cache: memory, sqlite:FILE, redis://host:port/db.")
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Budgets and cache: memory, sqlite:FILE, redis://host:port/db, redis+sentinel://..., redis+cluster://...",
+    ),
 ]
 Flags = Annotated[
     str,

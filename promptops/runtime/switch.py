@@ -90,7 +90,7 @@ class FlagFile:
 
 
 def open_flags(address: str) -> FlagStore:
-    """Flags in a file, or in Redis (`redis://host:port/db`). Raises DataError for an address of Redis that is none."""
+    """Flags in a file, or in Redis (`redis://host:port/db`). Raises DataError for another address."""
     from promptops.runtime.state.redis_address import is_redis
 
     if is_redis(address):
@@ -99,6 +99,10 @@ def open_flags(address: str) -> FlagStore:
 
         need_redis(address)
         return RedisFlags(address)
+    if "://" in address:
+        from promptops.runtime.state.redis_address import FORMS
+
+        raise DataError(f"{address.partition('://')[0][:40]!r} is no place for flags", hint=f"a file, or {FORMS}")
     return FlagFile(Path(address))
 
 

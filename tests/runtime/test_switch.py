@@ -13,7 +13,7 @@ import pytest
 from promptops.core.errors import DataError
 from promptops.runtime.flags import set_kill
 from promptops.runtime.redis_flags import RedisFlags
-from promptops.runtime.switch import FlagFile, Switch
+from promptops.runtime.switch import FlagFile, Switch, open_flags
 from runtime.redis_server import RedisServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
@@ -284,6 +284,12 @@ def test_T30_a_redis_that_hangs_leaves_the_last_state(tmp_path: Path, namespace:
 
     assert ("flag promptops.kill.triage is on", "") == hung
     assert [1, False] == [len(alarms), "secret" in alarms[0]]
+
+
+def test_flags_at_an_address_that_nobody_follows_are_refused():
+    """A typing error in the scheme would be a file that no service reads."""
+    with pytest.raises(DataError, match="no place for flags"):
+        open_flags("reddis://h:1/0")
 
 
 def test_two_editors_of_flags_in_redis_do_not_undo_each_other(redis_server: RedisServer, namespace: str):

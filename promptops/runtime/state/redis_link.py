@@ -77,11 +77,14 @@ class RedisLink:
         return result
 
     def _failed(self, error: Exception) -> None:
-        import redis
+        import redis.sentinel
 
         if isinstance(error, redis.exceptions.MovedError) and self.address.kind != "cluster":
             error = redis.ResponseError("this server is part of a cluster; its address begins with redis+cluster://")
-        self._why = self.address.without_secrets(f"{type(error).__name__}: {error}")[:200]
+        said = f"{type(error).__name__}: {error}"
+        if isinstance(error, redis.sentinel.MasterNotFoundError):
+            said = f"no sentinel of {self.address} knows a primary that answers"
+        self._why = self.address.without_secrets(said)[:200]
         if isinstance(error, redis.ResponseError) and not isinstance(
             error, redis.ReadOnlyError | redis.exceptions.ClusterError
         ):
