@@ -10,10 +10,11 @@ import socket
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -62,7 +63,12 @@ class RayEngine:
     ) -> Executed:  # fmt: skip
         """As `execute.execute`, by many processes; what they answer is in the store as it comes."""
         asyncio.run(_close((client, *judges)))  # the processes have their own
-        with connected(self.address, cpus=self.workers or 1) as ray:
+        with ExitStack() as stack:
+            try:
+                ray = stack.enter_context(connected(self.address, cpus=self.workers or 1))
+            except PromptopsError:  # nobody makes the run that was begun
+                store.finish_run(header.id, "interrupted", clock().isoformat(timespec="seconds"))
+                raise
             workers = self._workers(ray, most=max(1, -(-plan.planned // 8)))
             if client.paid or plan.judge:
                 workers = min(workers, options.concurrency)
@@ -178,7 +184,16 @@ def connected(address: str, *, cpus: int = 1) -> Iterator[Any]:
             ray.shutdown()
 
 
+def use_token(environment: MutableMapping[str, str], home: Path) -> None:
+    """Show the token of a cluster that wants one: Ray's client does so only when it is told to, and else waits until it gives up."""
+    if "RAY_AUTH_MODE" not in environment and (
+        {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & environment.keys() or (home / ".ray" / "auth_token").exists()
+    ):
+        environment["RAY_AUTH_MODE"] = "token"
+
+
 def _import() -> Any:
+    use_token(os.environ, Path.home())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

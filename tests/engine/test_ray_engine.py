@@ -23,6 +23,7 @@ from faults.slow_server import (
     resume,
     start,
 )
+from promptops.evaluation.on_ray import use_token
 
 Call = Callable[..., Outcome]
 RAY = ("--engine", "ray", "--workers", "2")
@@ -274,3 +275,24 @@ def test_rescoring_says_the_same_on_ray(sandbox: Sandbox, call: Call):
 
     assert (40, 40) == (server.calls, here["total"]["n"])
     assert here == there
+
+
+@pytest.mark.parametrize(
+    ("environment", "file", "mode"),
+    [
+        ({}, False, None),
+        ({}, True, "token"),
+        ({"RAY_AUTH_TOKEN": "x"}, False, "token"),
+        ({"RAY_AUTH_MODE": "disabled"}, True, "disabled"),
+    ],
+)
+def test_the_token_of_a_cluster_is_shown_where_there_is_one(
+    tmp_path: Path, environment: dict[str, str], file: bool, mode: str | None
+):
+    """Clusters ask for one by default; what a person set stays."""
+    if file:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("x")
+    use_token(environment, tmp_path)
+
+    assert mode == environment.get("RAY_AUTH_MODE")
