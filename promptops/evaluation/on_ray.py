@@ -174,7 +174,7 @@ def connected(address: str, *, cpus: int = 1) -> Iterator[Any]:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError, ImportError) as error:
             shown = address or "this machine"
             raise EvaluationError(f"no Ray cluster at {shown[:100]}", why=str(error).strip().partition("\n")[0][:200],
-                                  hint="start one with `ray start --head`; its client port is 10001") from error  # fmt: skip
+                                  hint="start one with `ray start --head` (client port 10001); where it asks for a token, set RAY_AUTH_MODE=token; see docs/scale.md") from error  # fmt: skip
     try:
         with redirect_stdout(sys.stderr):  # where Ray says what it lost; stdout is for the result
             yield ray

@@ -3,17 +3,21 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import PROMPT, Outcome, Sandbox
+from conftest import PROMPT, REPOSITORY, Outcome, Sandbox
 from faults.slow_server import (
     COST_NANOUSD,
     WORST_NANOUSD,
@@ -296,3 +300,41 @@ def test_the_token_of_a_cluster_is_shown_where_there_is_one(
     use_token(environment, tmp_path)
 
     assert mode == environment.get("RAY_AUTH_MODE")
+
+
+def test_the_commands_of_the_page_take_a_project_to_a_cluster(sandbox: Sandbox):
+    """Three commands, as docs/scale.md has them but for free ports; the way back is to leave the engine out."""
+    page = (REPOSITORY / "docs" / "scale.md").read_text("utf-8")
+    begin, export, evaluate = page.partition("```sh\nray start")[2].partition("\n```")[0].splitlines()
+    ports = _free_port(), _free_port()
+    head = f"exec ray start{begin} --block --port={ports[0]} --ray-client-server-port={ports[1]} --min-worker-port=0 --max-worker-port=0 --num-cpus=2 --include-dashboard=false"  # fmt: skip
+    # Not below the folder of the test: paths of sockets are short.
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}
+        cluster = subprocess.Popen(["bash", "-c", f"{head} --temp-dir={folder}"], env=os.environ | path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        try:
+            _wait_for_port(ports[1])
+            command = f"{export}; {evaluate.replace('10001', str(ports[1]))} --json"
+            there = subprocess.run(["bash", "-c", command], cwd=sandbox.root, env=os.environ | path, capture_output=True, text=True, check=False, timeout=240)  # fmt: skip
+        finally:
+            cluster.terminate()
+            cluster.wait(60)
+    here = sandbox.run("eval", "--json")
+
+    assert (0, "") == (there.returncode, there.stderr if there.returncode else "")
+    assert told(here) == told(Outcome(there.returncode, there.stdout, there.stderr))
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.2)
+    raise AssertionError("the cluster does not start")

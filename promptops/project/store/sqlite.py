@@ -171,7 +171,7 @@ class SqliteStore(Store):
         return self._sql.execute(
             "select results.case_id, results.draw, results.outcome, results.scores, results.answer_key, results.latency_s,"
             " results.cost_nanousd, answers.* from json_each(?) as wanted"
-            " join results on run_id = ? and case_id = wanted.value ->> 0 and draw = wanted.value ->> 1"
+            " cross join results on run_id = ? and case_id = wanted.value ->> 0 and draw = wanted.value ->> 1"
             " left join answers on answers.key = results.answer_key",
             (dump(draws), run_id),
         )
@@ -181,8 +181,9 @@ class SqliteStore(Store):
         return (read_result(row) for row in rows)
 
     def results_of(self, run_id: str, case_ids: Sequence[str]) -> list[Result]:
+        # `cross join` keeps the order: the planner would go through the whole run for each list of cases.
         rows = self._sql.execute(
-            "select results.* from json_each(?) as wanted join results on run_id = ? and case_id = wanted.value order by case_id, draw",
+            "select results.* from json_each(?) as wanted cross join results on run_id = ? and case_id = wanted.value order by case_id, draw",
             (dump(case_ids), run_id),
         )
         return [read_result(row) for row in rows]
