@@ -9,7 +9,11 @@ from promptops.core.errors import DataError
 from promptops.project.yamltext import MAX_BYTES, Document, parse_yaml
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.floats(allow_nan=False, allow_infinity=False)
-WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029"), max_size=12)
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029"), max_size=12).filter(
+    lambda word: (
+        word not in set("yYnN")
+    )  # PyYAML writes them plain, and other parsers read them as booleans: refused here
+)
 DOCUMENTS = st.recursive(
     SCALARS | WORDS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4),
