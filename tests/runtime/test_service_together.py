@@ -100,7 +100,7 @@ def test_T35_a_forked_worker_has_a_service_of_its_own(state: State, tmp_path: Pa
     if child == 0:
         code = 1
         try:
-            sources = [asked(runtime, number).source for number in range(1, 5)]
+            sources = [reply.degraded or reply.source for reply in (asked(runtime, number) for number in range(1, 5))]
             FlagFile(flags).change(lambda raw: set_kill(raw, NAME))
             number = 100
             while "switched off" not in asked(runtime, number, "another").degraded and number < 20_000:

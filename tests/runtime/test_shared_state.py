@@ -150,6 +150,39 @@ def test_T9_six_processes_never_pass_the_limit(where: tuple[str, str]):
     assert ([0] * 6, 198, 66) == ([process.exitcode for process in processes], used, count)
 
 
+def test_T35_a_fork_waits_for_the_thread_that_writes(tmp_path: Path):
+    """A child forked in the middle of a transaction would inherit the record of a lock that nobody releases."""
+    path = tmp_path / "state.sqlite3"
+    state = SqliteState(path, timeout_s=PATIENCE_S)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with state._link.use(write=True) as database:
+            database.execute("delete from entries")
+            inside.set()
+            go_on.wait(PATIENCE_S)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    inside.wait(PATIENCE_S)
+    threading.Timer(0.1, go_on.set).start()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            SqliteState(path, timeout_s=1).put("p", "own", b"1", keep_s=60)
+            state.put("p", "inherited", b"1", keep_s=60)
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    writer.join(PATIENCE_S)
+    state.put("p", "parent", b"1", keep_s=60)
+
+    assert 0 == os.waitstatus_to_exitcode(status)
+    assert [True] * 3 == [state.get("p", key) is not None for key in ("own", "inherited", "parent")]
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "redis"], indirect=True)
 def test_T35_a_forked_child_uses_a_connection_of_its_own(state: State):
     """Parent and child go on after a fork, and count together."""

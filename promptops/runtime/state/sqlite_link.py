@@ -1,9 +1,15 @@
-"""A SQLite file that threads, processes and forked children of one host share."""
+"""A SQLite file that threads, processes and forked children of one host share.
+
+SQLite keeps its file locks a second time in the memory of the process. A child that is forked while a transaction is under way
+inherits the record of a lock that nobody will release, and one that is forked beside an open connection takes no locks of its own. So a fork
+waits for the thread that uses the file, and no connection is open across it.
+"""
 
 import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +18,11 @@ from typing import Literal
 from promptops.runtime.state.base import StateError
 
 _MAKING_S = 1.0
+_FORK_WAITS_S = 10.0
 _LEFT_TO_THE_PARENT: list[sqlite3.Connection] = []
+_LINKS: "weakref.WeakSet[SqliteLink]" = weakref.WeakSet()
+_RESTING: dict[int, list["SqliteLink"]] = {}
+"""Links that a thread holds still while it forks, by the id of the thread."""
 
 
 class SqliteLink:
@@ -28,6 +38,7 @@ class SqliteLink:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._pid = os.getpid()
+        _LINKS.add(self)
 
     @contextmanager
     def use(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -53,8 +64,18 @@ class SqliteLink:
         finally:
             self._lock.release()
 
+    def rest(self) -> bool:
+        """Close the connection and let no thread use the file until `wake`; False where a thread does not let go of it."""
+        if not self._lock.acquire(timeout=_FORK_WAITS_S):
+            return False
+        self.close()
+        return True
+
+    def wake(self) -> None:
+        self._lock.release()
+
     def after_fork(self) -> None:
-        """The parent's connection is left untouched: closing it here would take its locks away."""
+        """In the child. A connection that is still the parent's is left untouched: closing it here would take its locks away."""
         if self._connection is not None:
             _LEFT_TO_THE_PARENT.append(self._connection)
         self._connection, self._lock, self._pid = None, threading.Lock(), os.getpid()
@@ -90,3 +111,22 @@ class SqliteLink:
                 time.sleep(0.005)
             else:
                 return
+
+
+def _before_fork() -> None:
+    _RESTING[threading.get_ident()] = [link for link in list(_LINKS) if link.rest()]
+
+
+def _after_in_parent() -> None:
+    for link in _RESTING.pop(threading.get_ident(), ()):
+        link.wake()
+
+
+def _after_in_child() -> None:
+    _RESTING.clear()
+    for link in list(_LINKS):
+        link.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
