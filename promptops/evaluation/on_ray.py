@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
@@ -46,6 +47,7 @@ _ROUNDS = 4  # small runs are cut into as many shares a lane, so that all proces
 _LOSSES = 5
 _COUNT_EVERY_S = 0.5
 _LEAVE_S = 10.0
+_REACH_S, _TRIES, _AGAIN_S = 10.0, 3, 2.0
 _OBJECTS_BYTES = 80 * 1024 * 1024
 
 
@@ -167,7 +169,7 @@ def connected(address: str, *, cpus: int = 1) -> Iterator[Any]:
         warnings.simplefilter("ignore")
         try:
             if address and address != "local":
-                ray.init(address=address, log_to_driver=False, logging_level="error")
+                _join(ray, address)
             else:
                 ray.init(address="local", num_cpus=max(os.cpu_count() or 1, cpus), include_dashboard=False, object_store_memory=_OBJECTS_BYTES,
                          log_to_driver=False, logging_level="error")  # fmt: skip
@@ -182,6 +184,23 @@ def connected(address: str, *, cpus: int = 1) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.shutdown()
+
+
+def _join(ray: Any, address: str) -> None:
+    """Connect to a cluster that is there; one that has just begun, or is busy, may take its time to give us a server of our own."""
+    place = urlsplit(address)
+    if place.scheme == "ray" and place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), timeout=_REACH_S).close()  # nobody there: say so at once
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+        except (ConnectionError, RuntimeError, TimeoutError):
+            if not tries_left:
+                raise
+            ray.shutdown()
+            time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 def use_token(environment: MutableMapping[str, str], home: Path) -> None:
