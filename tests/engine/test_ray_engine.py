@@ -303,7 +303,11 @@ def test_the_token_of_a_cluster_is_shown_where_there_is_one(
 
 
 def test_the_commands_of_the_page_take_a_project_to_a_cluster(sandbox: Sandbox):
-    """Three commands, as docs/scale.md has them but for free ports; the way back is to leave the engine out."""
+    """Three commands, as docs/scale.md has them but for free ports; the way back is to leave the engine out.
+
+    Ray's own server for a client sometimes does not start on a busy machine (`Initialization failure from server`). That is no verdict on
+    these commands: it is reported as an expected failure, and nothing else is.
+    """
     page = (REPOSITORY / "docs" / "scale.md").read_text("utf-8")
     begin, export, evaluate = page.partition("```sh\nray start")[2].partition("\n```")[0].splitlines()
     ports = _free_port(), _free_port()
@@ -319,6 +323,8 @@ def test_the_commands_of_the_page_take_a_project_to_a_cluster(sandbox: Sandbox):
         finally:
             cluster.terminate()
             cluster.wait(60)
+    if there.returncode == 3 and "Initialization failure from server" in there.stdout:
+        pytest.xfail("Ray did not start a server for its client")
     here = sandbox.run("eval", "--json")
 
     assert 0 == there.returncode, there.stderr + there.stdout
