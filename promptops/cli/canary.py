@@ -1,10 +1,10 @@
 """promptops canary ...: whether a canary may have all the traffic."""
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptops.cli.events import Events, wanted_events
 from promptops.core.errors import DataError, ExitCode
 
 if TYPE_CHECKING:
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from promptops.audit.guard import Guard, Policy
     from promptops.release.channels import ChannelState
 
-_VARIABLE = "PROMPTOPS_EVENTS"
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -24,12 +23,7 @@ def root() -> None:
 @app.command("status")
 def status(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
-    events: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
-        ),
-    ] = "",
+    events: Events = "",
     channel: Annotated[str, typer.Option(metavar="CHANNEL", help="The channel that has a canary.")] = "prod",
     control: Annotated[
         str, typer.Option(metavar="VERSION", help="With --canary: compare these versions, whatever the channel says.")
@@ -73,12 +67,7 @@ def status(
 @app.command("guard")
 def guard(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
-    events: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
-        ),
-    ] = "",
+    events: Events = "",
     channel: Annotated[str, typer.Option(metavar="CHANNEL", help="The channel that has a canary.")] = "prod",
     every: Annotated[str, typer.Option(metavar="hour|minute", help="How traffic is cut into buckets.")] = "hour",
     reference: Annotated[
@@ -158,9 +147,7 @@ def _guard(policy: "Policy", name: str, address: str, state: "ChannelState", *, 
 
 
 def _events_address(events: str, every: str) -> str:
-    address = events or os.environ.get(_VARIABLE, "")
-    if not address:
-        raise DataError("nothing says which events to read", hint=f"name the file or stream the services write with --events or {_VARIABLE}")  # fmt: skip
+    address = wanted_events(events)
     if every not in {"hour", "minute"}:
         raise DataError(f"--every {every[:40]!r}", hint="hour or minute")
     return address

@@ -164,15 +164,7 @@ def retry(
 
     project = open_project(Path.cwd())
     settings = {"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": True}
-    frontend = _Frontend(
-        as_json=as_json,
-        log_format=log_format,
-        record=None,
-        replay=None,
-        settings=settings,
-        engine=engine,
-        workers=workers,
-    )
+    frontend = _Frontend(as_json=as_json, log_format=log_format, settings=settings, engine=engine, workers=workers)
     with opened_store(project.store_at) as store:
         return frontend.go_on(project, store, run, forget_unanswered=True)
 
@@ -198,15 +190,7 @@ def rescore(
 
     project = open_project(Path.cwd())
     settings = {"cap": spend_cap(max_cost, max_calls), "concurrency": concurrency, "reuse": True}
-    frontend = _Frontend(
-        as_json=as_json,
-        log_format=log_format,
-        record=None,
-        replay=None,
-        settings=settings,
-        engine=engine,
-        workers=workers,
-    )
+    frontend = _Frontend(as_json=as_json, log_format=log_format, settings=settings, engine=engine, workers=workers)
     with opened_store(project.store_at) as store:
         found = _find(store, project, run)
         frontend.settings["answers_of"] = found.id
@@ -223,9 +207,9 @@ class _Frontend:
         *,
         as_json: bool,
         log_format: str,
-        record: Path | None,
-        replay: Path | None,
         settings: dict[str, Any],
+        record: Path | None = None,
+        replay: Path | None = None,
         reports: Reports | None = None,
         engine: str = "",
         workers: int | None = None,

@@ -1,6 +1,5 @@
 """promptops monitor and drift: what services do, what moved, and what is asked that no golden case asks."""
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from promptops.cli.events import Events, wanted_events
 from promptops.core.errors import DataError, EvaluationError, ExitCode, did_you_mean
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from promptops.audit.sampling import Verdict
     from promptops.audit.sources import Source
 
-_VARIABLE = "PROMPTOPS_EVENTS"
 _LOOK_S = 2.0
 
 
@@ -26,12 +25,7 @@ app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 @app.callback()
 def monitor(
     context: typer.Context,
-    events: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
-        ),
-    ] = "",
+    events: Events = "",
     follow: Annotated[
         bool, typer.Option("--follow", help="A live board; without a terminal: wait for an alert, print it, exit 1.")
     ] = False,
@@ -72,7 +66,7 @@ def monitor(
     from promptops.audit.events import EventReader
     from promptops.audit.sources import checked, open_source
 
-    address = _address(events)
+    address = wanted_events(events)
     if every not in {"hour", "minute"}:
         raise DataError(f"--every {every[:40]!r}", hint="hour or minute")
     dimensions, hook = _dimensions(by or []), _hook(webhook)
@@ -97,24 +91,10 @@ def monitor(
     return ExitCode.GATE if drift.alerts else ExitCode.OK
 
 
-def _address(events: str) -> str:
-    address = events or os.environ.get(_VARIABLE, "")
-    if not address:
-        raise DataError(
-            "nothing says which events", hint=f"name the file or stream the services write with --events or {_VARIABLE}"
-        )
-    return address
-
-
 @app.command("sample")
 def sample(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
-    events: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
-        ),
-    ] = "",
+    events: Events = "",
     judge: Annotated[bool, typer.Option("--judge", help="Judge them; without it only the price is told.")] = False,
     many: Annotated[
         int, typer.Option("-n", "--replies", metavar="N", min=1, max=100_000, help="So many replies.")
@@ -139,7 +119,7 @@ def sample(
     from promptops.cli.session import open_session, spend_cap
     from promptops.report.sampling import render_judged, render_planned, sample_json
 
-    address = _address(events)
+    address = wanted_events(events)
     with open_session(name, quiet=as_json or not judge, cap=spend_cap(max_cost), concurrency=concurrency) as session:
         found = draw_sample(
             session.project, name, address, many=many, seed=seed, judge=model, hours=hours, now=time.time
@@ -265,12 +245,7 @@ def _files(output: list[str], page: Any, document: Any) -> Iterator[tuple[str, s
 
 def drift(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt.")],
-    events: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
-        ),
-    ] = "",
+    events: Events = "",
     seed: Annotated[int, typer.Option(help="Decides the sample and the permutations.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
@@ -283,7 +258,7 @@ def drift(
     from promptops.project.project import open_project
     from promptops.report.inputs import inputs_json, render_inputs
 
-    address = _address(events)
+    address = wanted_events(events)
     found = compare_inputs(open_project(Path.cwd()), name, address, seed=seed)
     if as_json:
         emit_json(inputs_json(found))

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from promptops.cli.events import Events, named_events
 from promptops.core.errors import DataError, ExitCode
 
-_VARIABLE = "PROMPTOPS_EVENTS"
 _KINDS = (".html", ".md", ".json")
 
 
@@ -17,12 +17,7 @@ def readiness(
     channel: Annotated[str, typer.Option(metavar="C", help="The channel it is served on.")] = "prod",
     at: Annotated[str, typer.Option(metavar="REF", help="The commit, branch or tag that is looked at.")] = "HEAD",
     model: Annotated[str, typer.Option(help="The model that answers; default: the prompt's.")] = "",
-    events: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS", help=f"Where services write events: FILE or redis://...; default: {_VARIABLE}."
-        ),
-    ] = "",
+    events: Events = "",
     flags: Annotated[
         str,
         typer.Option(
@@ -52,9 +47,7 @@ def readiness(
     for file in output or ():
         if Path(file).suffix not in _KINDS:
             raise DataError(f"no card in the form of {file[:80]!r}", hint=f"name a file that ends in {', '.join(_KINDS)}")  # fmt: skip
-    asked = Asked(
-        name=name, channel=channel, at=at, model=model, flags=flags, events=events or os.environ.get(_VARIABLE, "")
-    )
+    asked = Asked(name=name, channel=channel, at=at, model=model, flags=flags, events=named_events(events))
     found = audit(open_project(Path.cwd()), asked, environment=os.environ)
     if as_json:
         emit_json(readiness_json(found))
